@@ -1,0 +1,202 @@
+//! The secret in the cookie and the name it is stored under.
+//!
+//! Two types, so that the compiler keeps apart what may be logged from what must not: a
+//! [`SessionToken`] opens a session and lives in the cookie and in memory only; a [`SessionId`]
+//! is derived from it one way, is the database key, and opens nothing.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::error::{Error, Kind, Result};
+
+const SHARD_BYTES: usize = 2;
+const SECRET_BYTES: usize = 32;
+
+/// The secret that a browser holds: 2 shard bytes and 32 random bytes.
+///
+/// The shard bytes are kept by a renewal, so that a cluster can keep the old and the new session
+/// in one slot and replace one by the other in one step. They are random, too, but nothing rests
+/// on that.
+///
+/// There is no `Display`, `Debug` prints `SessionToken(..)`, equality takes constant time, and
+/// the bytes are wiped when it is dropped.
+#[derive(Clone, zeroize::ZeroizeOnDrop)]
+pub struct SessionToken([u8; Self::LEN]);
+
+impl SessionToken {
+    /// Length in bytes.
+    pub const LEN: usize = SHARD_BYTES + SECRET_BYTES;
+
+    /// A new token, 256 random bits from the operating system's generator.
+    ///
+    /// Fails if the generator fails; there is no other source to fall back on.
+    pub fn generate() -> Result<Self> {
+        let mut bytes = [0; Self::LEN];
+        fill_random(&mut bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// A new token in the same shard.
+    pub fn renewed(&self) -> Result<Self> {
+        let mut bytes = self.0;
+        fill_random(&mut bytes[SHARD_BYTES..])?;
+        Ok(Self(bytes))
+    }
+
+    /// The ID under which the session of this token is stored.
+    pub fn id(&self) -> SessionId {
+        let digest = Sha256::digest(self.0);
+        let mut id = [0; SessionId::LEN];
+        id[..SHARD_BYTES].copy_from_slice(&self.0[..SHARD_BYTES]);
+        id[SHARD_BYTES..].copy_from_slice(&digest[..SessionId::LEN - SHARD_BYTES]);
+        SessionId(id)
+    }
+
+    /// The token's bytes, for a cookie and nothing else.
+    pub(crate) fn expose(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+
+    /// A token that came in with a verified cookie.
+    pub(crate) fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl PartialEq for SessionToken {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for SessionToken {}
+
+impl fmt::Debug for SessionToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionToken(..)")
+    }
+}
+
+/// Fills `bytes` from the operating system's generator.
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<()> {
+    getrandom::fill(bytes).map_err(|source| {
+        Error::new(
+            Kind::Unavailable,
+            format!("the operating system's random generator failed: {source}"),
+        )
+    })
+}
+
+/// The name of a session: database key, log field, what the CLI prints.
+///
+/// The token's shard bytes, then the first 30 bytes of SHA-256(token). Knowing it opens nothing,
+/// and it is never accepted from a client.
+///
+/// `Display` and `FromStr` use 64 lower-case hexadecimal digits; a precision shortens it, as in
+/// `{:.8}`.
+///
+/// ```
+/// let id = fastsession::SessionToken::generate()?.id();
+/// assert_eq!(id.to_string().parse::<fastsession::SessionId>()?, id);
+/// assert_eq!(format!("{id:.8}").len(), 8);
+/// # Ok::<(), fastsession::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId([u8; Self::LEN]);
+
+impl SessionId {
+    /// Length in bytes.
+    pub const LEN: usize = 32;
+
+    /// The ID with these bytes.
+    pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut hex = [0; Self::LEN * 2];
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        f.pad(std::str::from_utf8(&hex).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({self})")
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match IdPrefix::from_str(text) {
+            Ok(prefix) if prefix.digits == Self::LEN * 2 => Ok(Self(prefix.low)),
+            _ => Err(Error::new(Kind::Invalid, "a session ID has 64 hexadecimal digits")),
+        }
+    }
+}
+
+/// The first digits of a [`SessionId`], as an operator types them.
+///
+/// ```
+/// let prefix: fastsession::IdPrefix = "3fa9c".parse()?;
+/// let (first, last) = prefix.range();
+/// assert!(first.to_string().starts_with("3fa9c0000"));
+/// assert!(last.to_string().starts_with("3fa9cffff"));
+/// # Ok::<(), fastsession::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdPrefix {
+    low: [u8; SessionId::LEN],
+    digits: usize,
+}
+
+impl IdPrefix {
+    /// The smallest and the largest ID that begin with these digits.
+    pub fn range(&self) -> (SessionId, SessionId) {
+        let mut high = self.low;
+        for digit in self.digits..SessionId::LEN * 2 {
+            high[digit / 2] |= if digit % 2 == 0 { 0xf0 } else { 0x0f };
+        }
+        (SessionId(self.low), SessionId(high))
+    }
+}
+
+impl FromStr for IdPrefix {
+    type Err = Error;
+
+    /// Fails unless `text` is 1 to 64 hexadecimal digits, of either case.
+    fn from_str(text: &str) -> Result<Self> {
+        let invalid = || {
+            Error::new(
+                Kind::Invalid,
+                "a session ID, or its beginning, is 1 to 64 hexadecimal digits",
+            )
+        };
+        if text.is_empty() || text.len() > SessionId::LEN * 2 {
+            return Err(invalid());
+        }
+        let mut low = [0; SessionId::LEN];
+        for (position, digit) in text.chars().enumerate() {
+            let value =
+                digit.to_digit(16).and_then(|v| u8::try_from(v).ok()).ok_or_else(invalid)?;
+            low[position / 2] |= if position % 2 == 0 { value << 4 } else { value };
+        }
+        Ok(Self { low, digits: text.len() })
+    }
+}
