@@ -1,0 +1,500 @@
+//! What is stored of a session: one packed, immutable byte string with typed accessors.
+//!
+//! A store hands the same bytes to the disk, to another machine and to the reader of a value, so
+//! a record is not a tree of allocations that has to be built on every load: it is validated once
+//! and then read in place. Loading from memory is a reference count; loading from a file is one
+//! allocation; reading one key decodes that key alone.
+//!
+//! # Layout
+//!
+//! Little-endian, fixed offsets first, so that a touch or an index check reads a few bytes:
+//!
+//! | offset | bytes | field |
+//! | --- | --- | --- |
+//! | 0 | 1 | format, 1 |
+//! | 1 | 1 | flags: which optional fields follow, and the [`Mark`] |
+//! | 2 | 8 | created, milliseconds |
+//! | 10 | 8 | last seen, milliseconds |
+//! | 18 | 8 | absolute deadline, milliseconds |
+//! | 26 | 4 | idle timeout, seconds |
+//! | 30 | 4 | bucket of the deadline index this record is filed under |
+//! | 34 | 8 | version: how often it was committed |
+//! | 42 | 8 | generation at creation or login |
+//! | 50 | … | optional: authenticated (8), realm (1+n), user (2+n), label (2+n), mark (25 or 48) |
+//! | … | … | data: entries in order of key: key length (2), key, value length (4), value |
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Kind, Result};
+use crate::expiry::{Timeouts, Timestamp};
+use crate::id::SessionId;
+
+mod data;
+mod state;
+
+pub use data::{Changes, Data};
+pub use state::{Absence, EndedBy, Ending, Endings, IndexKey, Mark, State};
+
+const FORMAT: u8 = 1;
+const FIXED: usize = 50;
+
+const HAS_AUTHENTICATED: u8 = 1;
+const HAS_REALM: u8 = 2;
+const HAS_USER: u8 = 4;
+const HAS_LABEL: u8 = 8;
+const REMEMBERED: u8 = 16;
+const ENDED: u8 = 32;
+const SUPERSEDED: u8 = 64;
+const KNOWN_FLAGS: u8 = 127;
+
+/// Longest user name, in bytes.
+pub const MAX_USER_BYTES: usize = 1024;
+/// Longest label, in bytes.
+pub const MAX_LABEL_BYTES: usize = 256;
+/// Longest realm name, in bytes.
+pub const MAX_REALM_BYTES: usize = 64;
+
+/// A stored session: metadata and data. Cheap to clone.
+///
+/// `Debug` shows the metadata, never the data.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record {
+    bytes: Arc<[u8]>,
+    layout: Layout,
+}
+
+/// Where the optional fields and the data begin, found once by [`Record::from_bytes`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Layout {
+    realm: u32,
+    user: u32,
+    label: u32,
+    mark: u32,
+    data: u32,
+}
+
+impl Record {
+    /// Reads a record from what [`Record::as_bytes`] returned.
+    ///
+    /// Every length, flag, text and order is checked, in time linear in the input and without
+    /// allocating for what the input claims; anything unexpected is an `is_corrupt()` error.
+    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Result<Self> {
+        let bytes = bytes.into();
+        let layout = Layout::find(&bytes).ok_or_else(corrupt)?;
+        Data::validate(&bytes[layout.data as usize..]).ok_or_else(corrupt)?;
+        let record = Self { bytes, layout };
+        if record.is_plausible() { Ok(record) } else { Err(corrupt()) }
+    }
+
+    /// The bytes to store.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// A record with this header and this data.
+    pub fn new(header: &Header, data: Data<'_>) -> Result<Self> {
+        header.check()?;
+        let mut out = Vec::with_capacity(FIXED + 128 + data.as_bytes().len());
+        header.encode(&mut out);
+        out.extend_from_slice(data.as_bytes());
+        Self::from_bytes(out)
+    }
+
+    /// The metadata, unpacked for editing.
+    pub fn header(&self) -> Header {
+        Header {
+            created_at: self.created_at(),
+            last_seen_at: self.last_seen_at(),
+            absolute_at: self.absolute_at(),
+            idle: self.idle_timeout(),
+            remembered: self.is_remembered(),
+            bucket: self.bucket(),
+            version: self.version(),
+            generation: self.generation(),
+            authenticated_at: self.authenticated_at(),
+            realm: self.realm().map(Into::into),
+            user: self.user().map(Into::into),
+            label: self.label().map(Into::into),
+            mark: self.mark(),
+        }
+    }
+
+    /// The same metadata without the data: what is left of a session that ended, and what a
+    /// listing needs.
+    #[must_use]
+    pub fn without_data(&self) -> Self {
+        let bytes = Arc::from(&self.bytes[..self.layout.data as usize]);
+        Self { bytes, layout: self.layout }
+    }
+
+    /// The same record, last seen at `at` if that is later. Rewrites no data.
+    #[must_use]
+    pub fn touched(&self, at: Timestamp) -> Self {
+        if at <= self.last_seen_at() {
+            return self.clone();
+        }
+        let mut bytes: Arc<[u8]> = Arc::from(&*self.bytes);
+        if let Some(unshared) = Arc::get_mut(&mut bytes) {
+            unshared[10..18].copy_from_slice(&at.as_millis().to_le_bytes());
+        }
+        Self { bytes, layout: self.layout }
+    }
+
+    /// The data: keys and their encoded values.
+    pub fn data(&self) -> Data<'_> {
+        Data::packed(&self.bytes[self.layout.data as usize..])
+    }
+
+    /// When the session was created. A renewal keeps it.
+    pub fn created_at(&self) -> Timestamp {
+        self.timestamp(2)
+    }
+
+    /// When activity was last recorded; the true last activity may be a touch interval later.
+    pub fn last_seen_at(&self) -> Timestamp {
+        self.timestamp(10)
+    }
+
+    /// When it is over whatever happens.
+    pub fn absolute_at(&self) -> Timestamp {
+        self.timestamp(18)
+    }
+
+    /// How long it lives without activity.
+    pub fn idle_timeout(&self) -> Duration {
+        Duration::from_secs(u64::from(u32::from_le_bytes(self.array(26))))
+    }
+
+    /// When it is over unless there is activity, or because of [`Record::absolute_at`].
+    pub fn expires_at(&self) -> Timestamp {
+        self.last_seen_at().saturating_add(self.idle_timeout()).min(self.absolute_at())
+    }
+
+    /// The deadline where the layer's own timeouts are known too: the earlier one wins, unless the
+    /// session was given its own by `remember`.
+    pub fn expires_at_under(&self, configured: &Timeouts) -> Timestamp {
+        if self.is_remembered() {
+            return self.expires_at();
+        }
+        let began = self.authenticated_at().unwrap_or(self.created_at());
+        self.expires_at()
+            .min(self.last_seen_at().saturating_add(configured.idle))
+            .min(began.saturating_add(configured.absolute))
+    }
+
+    /// Whether the session carries timeouts of its own (`remember`).
+    pub fn is_remembered(&self) -> bool {
+        self.has(REMEMBERED)
+    }
+
+    /// When its user signed in.
+    pub fn authenticated_at(&self) -> Option<Timestamp> {
+        self.has(HAS_AUTHENTICATED).then(|| self.timestamp(FIXED))
+    }
+
+    /// Which layer it belongs to, where there are several.
+    pub fn realm(&self) -> Option<&str> {
+        self.has(HAS_REALM).then(|| {
+            let start = self.layout.realm as usize;
+            self.text(start + 1, usize::from(self.bytes[start]))
+        })
+    }
+
+    /// The user bound to it at login.
+    pub fn user(&self) -> Option<&str> {
+        self.has(HAS_USER).then(|| self.long_text(self.layout.user as usize))
+    }
+
+    /// What the application shows a person to recognise the session by.
+    pub fn label(&self) -> Option<&str> {
+        self.has(HAS_LABEL).then(|| self.long_text(self.layout.label as usize))
+    }
+
+    /// How often it was committed.
+    pub fn version(&self) -> u64 {
+        u64::from_le_bytes(self.array(34))
+    }
+
+    /// The store's generation at creation or login; an ending of a later generation ends it.
+    pub fn generation(&self) -> u64 {
+        u64::from_le_bytes(self.array(42))
+    }
+
+    /// Whether it was ended or replaced, and what by.
+    pub fn mark(&self) -> Mark {
+        let start = self.layout.mark as usize;
+        let at = || self.timestamp(start);
+        if self.has(ENDED) {
+            let by = EndedBy::from_code(self.bytes[start + 24]).unwrap_or(EndedBy::Application);
+            let (until, grace) = (self.timestamp(start + 8), self.timestamp(start + 16));
+            Mark::Ended { at: at(), until, grace, by }
+        } else if self.has(SUPERSEDED) {
+            let successor = SessionId::from_bytes(self.array(start + 16));
+            Mark::Superseded { at: at(), until: self.timestamp(start + 8), successor }
+        } else {
+            Mark::None
+        }
+    }
+
+    /// The bucket of the deadline index it is filed under; see [`IndexKey`].
+    pub(crate) fn bucket(&self) -> u32 {
+        u32::from_le_bytes(self.array(30))
+    }
+
+    /// Bytes of metadata and data together.
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.bytes[1] & flag != 0
+    }
+
+    fn array<const N: usize>(&self, start: usize) -> [u8; N] {
+        let mut out = [0; N];
+        out.copy_from_slice(&self.bytes[start..start + N]);
+        out
+    }
+
+    fn timestamp(&self, start: usize) -> Timestamp {
+        Timestamp::from_millis(i64::from_le_bytes(self.array(start)))
+    }
+
+    fn long_text(&self, start: usize) -> &str {
+        let len = u16::from_le_bytes(self.array(start));
+        self.text(start + 2, usize::from(len))
+    }
+
+    fn text(&self, start: usize, len: usize) -> &str {
+        // `Layout::find` checked the encoding; a record is never built past it.
+        std::str::from_utf8(&self.bytes[start..start + len]).unwrap_or_default()
+    }
+
+    fn is_plausible(&self) -> bool {
+        let mark_known = !self.has(ENDED)
+            || EndedBy::from_code(self.bytes[self.layout.mark as usize + 24]).is_some();
+        mark_known && self.created_at() <= self.absolute_at()
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("created_at", &self.created_at())
+            .field("last_seen_at", &self.last_seen_at())
+            .field("expires_at", &self.expires_at())
+            .field("user", &self.user())
+            .field("realm", &self.realm())
+            .field("mark", &self.mark())
+            .field("version", &self.version())
+            .field("size_bytes", &self.size_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+fn corrupt() -> Error {
+    Error::new(Kind::Corrupt, "a stored session cannot be decoded")
+}
+
+impl Layout {
+    fn find(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() < FIXED || bytes.len() > u32::MAX as usize || bytes[0] != FORMAT {
+            return None;
+        }
+        let flags = bytes[1];
+        let marks = flags & (ENDED | SUPERSEDED);
+        if flags & !KNOWN_FLAGS != 0 || marks == ENDED | SUPERSEDED {
+            return None;
+        }
+        let mut at = FIXED;
+        if flags & HAS_AUTHENTICATED != 0 {
+            at += 8;
+        }
+        let realm = at;
+        if flags & HAS_REALM != 0 {
+            let len = usize::from(*bytes.get(at)?);
+            at = text_end(bytes, at + 1, len)?;
+        }
+        let user = at;
+        if flags & HAS_USER != 0 {
+            at = long_text_end(bytes, at)?;
+        }
+        let label = at;
+        if flags & HAS_LABEL != 0 {
+            at = long_text_end(bytes, at)?;
+        }
+        let mark = at;
+        at += match marks {
+            ENDED => 25,
+            SUPERSEDED => 48,
+            _ => 0,
+        };
+        // A mark never carries data: what ended lost it.
+        if at > bytes.len() || (marks != 0 && at != bytes.len()) {
+            return None;
+        }
+        let offset = |value: usize| u32::try_from(value).ok();
+        Some(Self {
+            realm: offset(realm)?,
+            user: offset(user)?,
+            label: offset(label)?,
+            mark: offset(mark)?,
+            data: offset(at)?,
+        })
+    }
+}
+
+fn text_end(bytes: &[u8], start: usize, len: usize) -> Option<usize> {
+    let end = start.checked_add(len)?;
+    std::str::from_utf8(bytes.get(start..end)?).ok()?;
+    Some(end)
+}
+
+fn long_text_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let len = bytes.get(start..start + 2)?;
+    text_end(bytes, start + 2, usize::from(u16::from_le_bytes([len[0], len[1]])))
+}
+
+/// The metadata of a [`Record`], unpacked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// When the session was created.
+    pub created_at: Timestamp,
+    /// When activity was last recorded.
+    pub last_seen_at: Timestamp,
+    /// When it is over whatever happens.
+    pub absolute_at: Timestamp,
+    /// How long it lives without activity; stored in whole seconds, rounded up.
+    pub idle: Duration,
+    /// Whether it carries timeouts of its own (`remember`).
+    pub remembered: bool,
+    /// The bucket of the deadline index it is filed under.
+    pub(crate) bucket: u32,
+    /// How often it was committed.
+    pub version: u64,
+    /// The store's generation at creation or login.
+    pub generation: u64,
+    /// When its user signed in.
+    pub authenticated_at: Option<Timestamp>,
+    /// Which layer it belongs to.
+    pub realm: Option<Box<str>>,
+    /// The user bound to it at login.
+    pub user: Option<Box<str>>,
+    /// What the application shows a person.
+    pub label: Option<Box<str>>,
+    /// Whether it was ended or replaced.
+    pub mark: Mark,
+}
+
+impl Header {
+    /// The header of a session that begins at `at` with these timeouts.
+    pub fn new(at: Timestamp, timeouts: &Timeouts) -> Self {
+        let mut header = Self {
+            created_at: at,
+            last_seen_at: at,
+            absolute_at: at.saturating_add(timeouts.absolute),
+            idle: timeouts.idle,
+            remembered: false,
+            bucket: 0,
+            version: 1,
+            generation: 0,
+            authenticated_at: None,
+            realm: None,
+            user: None,
+            label: None,
+            mark: Mark::None,
+        };
+        header.refile();
+        header
+    }
+
+    /// Files the record under the bucket of its deadline.
+    pub(crate) fn refile(&mut self) {
+        self.bucket = IndexKey::bucket_of(self.filed_until());
+    }
+
+    /// Refiles only if the deadline moved to an earlier bucket. A later one is left to the
+    /// sweeper, so that activity never writes the index.
+    pub(crate) fn refile_if_earlier(&mut self) {
+        self.bucket = self.bucket.min(IndexKey::bucket_of(self.filed_until()));
+    }
+
+    fn filed_until(&self) -> Timestamp {
+        match self.mark {
+            Mark::None => self.last_seen_at.saturating_add(self.idle).min(self.absolute_at),
+            Mark::Ended { until, .. } | Mark::Superseded { until, .. } => until,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let bounded = |what: &str, value: &Option<Box<str>>, max: usize| match value {
+            Some(text) if text.len() > max => {
+                Err(Error::new(Kind::TooLarge, format!("a {what} has at most {max} bytes")))
+            }
+            _ => Ok(()),
+        };
+        bounded("user", &self.user, MAX_USER_BYTES)?;
+        bounded("label", &self.label, MAX_LABEL_BYTES)?;
+        bounded("realm", &self.realm, MAX_REALM_BYTES)
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        let flags = flag(self.authenticated_at.is_some(), HAS_AUTHENTICATED)
+            | flag(self.realm.is_some(), HAS_REALM)
+            | flag(self.user.is_some(), HAS_USER)
+            | flag(self.label.is_some(), HAS_LABEL)
+            | flag(self.remembered, REMEMBERED)
+            | match self.mark {
+                Mark::None => 0,
+                Mark::Ended { .. } => ENDED,
+                Mark::Superseded { .. } => SUPERSEDED,
+            };
+        out.extend_from_slice(&[FORMAT, flags]);
+        for at in [self.created_at, self.last_seen_at, self.absolute_at] {
+            out.extend_from_slice(&at.as_millis().to_le_bytes());
+        }
+        out.extend_from_slice(&whole_seconds(self.idle).to_le_bytes());
+        out.extend_from_slice(&self.bucket.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
+        out.extend_from_slice(&self.generation.to_le_bytes());
+        if let Some(at) = self.authenticated_at {
+            out.extend_from_slice(&at.as_millis().to_le_bytes());
+        }
+        if let Some(realm) = &self.realm {
+            // At most `MAX_REALM_BYTES`, checked before encoding.
+            out.push(u8::try_from(realm.len()).unwrap_or(u8::MAX));
+            out.extend_from_slice(realm.as_bytes());
+        }
+        for text in [&self.user, &self.label].into_iter().flatten() {
+            out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_le_bytes());
+            out.extend_from_slice(text.as_bytes());
+        }
+        match self.mark {
+            Mark::None => {}
+            Mark::Ended { at, until, grace, by } => {
+                for at in [at, until, grace] {
+                    out.extend_from_slice(&at.as_millis().to_le_bytes());
+                }
+                out.push(by.code());
+            }
+            Mark::Superseded { at, until, successor } => {
+                out.extend_from_slice(&at.as_millis().to_le_bytes());
+                out.extend_from_slice(&until.as_millis().to_le_bytes());
+                out.extend_from_slice(successor.as_bytes());
+            }
+        }
+    }
+}
+
+/// Whole seconds, rounded up, so that a short timeout never becomes none.
+fn whole_seconds(duration: Duration) -> u32 {
+    let secs = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    u32::try_from(secs).unwrap_or(u32::MAX)
+}
+
+/// Encoded values by key, as a session collects them before a commit. `None` removes.
+pub(crate) type Pending = BTreeMap<Box<str>, Option<Box<[u8]>>>;

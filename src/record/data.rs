@@ -1,0 +1,205 @@
+//! The data part of a record: entries in order of key, read and merged without decoding values.
+
+use std::fmt;
+
+use super::Pending;
+use crate::error::{Error, Kind, Result};
+
+/// Longest key, in bytes.
+pub const MAX_KEY_BYTES: usize = 256;
+
+/// The keys and encoded values of a session, in order of key.
+///
+/// A view of packed bytes. Each value is one MessagePack value. `Debug` shows keys only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Data<'a>(&'a [u8]);
+
+impl<'a> Data<'a> {
+    /// No data.
+    pub const EMPTY: Data<'static> = Data(&[]);
+
+    pub(super) fn validate(bytes: &'a [u8]) -> Option<Self> {
+        let mut rest = bytes;
+        let mut previous: Option<&[u8]> = None;
+        while !rest.is_empty() {
+            let (key, _, after) = split_entry(rest)?;
+            let in_order = previous.is_none_or(|previous| previous < key);
+            if !in_order || key.len() > MAX_KEY_BYTES || std::str::from_utf8(key).is_err() {
+                return None;
+            }
+            previous = Some(key);
+            rest = after;
+        }
+        Some(Self(bytes))
+    }
+
+    /// Bytes that [`Changes::apply`] packed, or that [`Data::validate`] accepted before.
+    pub(crate) fn packed(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The packed bytes.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The encoded value of `key`.
+    pub fn get(&self, key: &str) -> Option<&'a [u8]> {
+        let key = key.as_bytes();
+        let mut rest = self.0;
+        while let Some((found, value, after)) = split_entry(rest) {
+            if found == key {
+                return Some(value);
+            }
+            rest = after;
+        }
+        None
+    }
+
+    /// Keys and encoded values, in order of key.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let (key, value, after) = split_entry(rest)?;
+            rest = after;
+            Some((std::str::from_utf8(key).ok()?, value))
+        })
+    }
+}
+
+impl fmt::Debug for Data<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter().map(|(key, _)| key)).finish()
+    }
+}
+
+/// Key, value and what follows; `None` at the end or where lengths do not add up.
+fn split_entry(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (key_len, rest) = bytes.split_first_chunk::<2>()?;
+    let (key, rest) = rest.split_at_checked(u16::from_le_bytes(*key_len).into())?;
+    let (value_len, rest) = rest.split_first_chunk::<4>()?;
+    let value_len = usize::try_from(u32::from_le_bytes(*value_len)).ok()?;
+    let (value, rest) = rest.split_at_checked(value_len)?;
+    Some((key, value, rest))
+}
+
+fn push_entry(out: &mut Vec<u8>, key: &str, value: &[u8]) {
+    // Keys and values are bounded far below these types' limits when they enter `Changes`.
+    out.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes());
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(value);
+}
+
+/// Changes to the data of a session: keys set and removed, perhaps all others cleared.
+///
+/// `Debug` shows keys only.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    clear: bool,
+    entries: Pending,
+}
+
+impl Changes {
+    /// No change.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets `key` to an encoded value.
+    ///
+    /// Fails with `is_too_large()` if the key is longer than 256 bytes or the value than 4 GiB.
+    pub fn set(&mut self, key: &str, value: Vec<u8>) -> Result<()> {
+        if key.len() > MAX_KEY_BYTES {
+            let message = format!("a session key has at most {MAX_KEY_BYTES} bytes");
+            return Err(Error::new(Kind::TooLarge, message));
+        }
+        if u32::try_from(value.len()).is_err() {
+            return Err(Error::new(Kind::TooLarge, "a session value has at most 4 GiB"));
+        }
+        self.entries.insert(key.into(), Some(value.into()));
+        Ok(())
+    }
+
+    /// Removes `key`.
+    pub fn remove(&mut self, key: &str) {
+        if self.clear {
+            self.entries.remove(key);
+        } else if key.len() <= MAX_KEY_BYTES {
+            self.entries.insert(key.into(), None);
+        }
+    }
+
+    /// Removes every key, those set before included.
+    pub fn clear(&mut self) {
+        self.clear = true;
+        self.entries.clear();
+    }
+
+    /// Whether every key not set here is removed.
+    pub fn is_clear(&self) -> bool {
+        self.clear
+    }
+
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        !self.clear && self.entries.is_empty()
+    }
+
+    /// What these changes say of `key`: `None` nothing, `Some(None)` removed.
+    pub fn get(&self, key: &str) -> Option<Option<&[u8]>> {
+        match self.entries.get(key) {
+            Some(value) => Some(value.as_deref()),
+            None => self.clear.then_some(None),
+        }
+    }
+
+    /// Keys set (`Some`) or removed (`None`), in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        self.entries.iter().map(|(key, value)| (&**key, value.as_deref()))
+    }
+
+    /// Forgets what these changes say of `key`.
+    pub(crate) fn forget(&mut self, key: &str) {
+        self.entries.remove(key);
+    }
+
+    /// The packed data after these changes to `before`.
+    pub fn apply(&self, before: Data<'_>) -> Vec<u8> {
+        let before = if self.clear { Data::EMPTY } else { before };
+        let mut out = Vec::with_capacity(before.as_bytes().len() + 64);
+        let mut changed = self.iter().peekable();
+        for (key, value) in before.iter() {
+            while let Some((new, set)) = changed.next_if(|(new, _)| *new < key) {
+                if let Some(set) = set {
+                    push_entry(&mut out, new, set);
+                }
+            }
+            match changed.next_if(|(new, _)| *new == key) {
+                Some((_, Some(set))) => push_entry(&mut out, key, set),
+                Some((_, None)) => {}
+                None => push_entry(&mut out, key, value),
+            }
+        }
+        for (new, set) in changed {
+            if let Some(set) = set {
+                push_entry(&mut out, new, set);
+            }
+        }
+        out
+    }
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changes")
+            .field("clear", &self.clear)
+            .field("keys", &self.entries.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}

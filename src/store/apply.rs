@@ -1,0 +1,319 @@
+//! What a commit does, decided once for every store.
+//!
+//! An engine lends its rows through [`Rows`], inside its own transaction or lock, and writes down
+//! what [`apply`] decided. A session's rules so stand in one pure function that is tested by
+//! itself, and a new engine has only storage to get right.
+
+use super::{Commit, Draft, Login, Op, Outcome, SessionCap};
+use crate::error::{Error, Kind, Result};
+use crate::expiry::{Timeouts, Timestamp};
+use crate::id::SessionId;
+use crate::record::{Absence, Changes, Data, EndedBy, Endings, Header, Mark, Record};
+use std::time::Duration;
+
+/// The rows of a store, as one transaction sees them.
+pub trait Rows {
+    /// The record of `id`, whatever its state. `is_corrupt()` if it cannot be decoded.
+    fn get(&mut self, id: &SessionId) -> Result<Option<Record>>;
+
+    /// The endings that concern a record of `user`.
+    fn endings(&mut self, user: Option<&str>) -> Result<Endings>;
+
+    /// The store's generation: 0, and one more for each ending of a user's or everyone's sessions.
+    fn generation(&mut self) -> Result<u64>;
+
+    /// IDs of all records of `user`, those that are over included.
+    fn sessions_of(&mut self, user: &str) -> Result<Vec<SessionId>>;
+
+    /// How long headers of ended sessions are kept.
+    fn keep_ended(&self) -> Duration;
+}
+
+/// A row to write.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// Under which ID.
+    pub id: SessionId,
+    /// What stood there.
+    pub before: Option<Record>,
+    /// What stands there now.
+    pub after: Record,
+}
+
+/// What a commit comes to: rows to write, all or none, and the answer to give once they are
+/// durable.
+#[derive(Debug)]
+pub struct Applied {
+    /// The answer.
+    pub outcome: Outcome,
+    /// The row of the session itself.
+    pub write: Option<Write>,
+    /// Further rows: the new session of a renewal, sessions ended by the cap.
+    pub more: Vec<Write>,
+}
+
+impl Applied {
+    fn nothing(outcome: Outcome) -> Self {
+        Self { outcome, write: None, more: Vec::new() }
+    }
+}
+
+/// Decides `commit` against `rows`.
+///
+/// An error changes nothing.
+pub fn apply(commit: &Commit, rows: &mut impl Rows) -> Result<Applied> {
+    let current = match rows.get(&commit.id) {
+        Ok(current) => current,
+        Err(error) if error.is_corrupt() => {
+            return Ok(Applied::nothing(match commit.op {
+                Op::Create { .. } => Outcome::Exists,
+                _ => Outcome::Absent(Absence::Corrupt),
+            }));
+        }
+        Err(error) => return Err(error),
+    };
+    if let Op::Create { realm, draft, login } = &commit.op {
+        return match current {
+            Some(_) => Ok(Applied::nothing(Outcome::Exists)),
+            None => create(commit, realm.as_deref(), draft, login.as_ref(), rows),
+        };
+    }
+    let Some(current) = current else {
+        return Ok(Applied::nothing(Outcome::Absent(Absence::NotFound)));
+    };
+    let endings = rows.endings(current.user())?;
+    if let Some(absence) =
+        current.absence(commit.access.at, commit.access.timeouts.as_ref(), &endings)
+    {
+        return Ok(Applied::nothing(Outcome::Absent(absence)));
+    }
+    match &commit.op {
+        // Handled above.
+        Op::Create { .. } => Ok(Applied::nothing(Outcome::Exists)),
+        Op::Merge(draft) => merge(commit, current, draft),
+        Op::CompareAndSet { key, expected, value } => {
+            if current.data().get(key) != expected.as_deref() {
+                return Ok(Applied::nothing(Outcome::Changed(current)));
+            }
+            let mut draft = Draft::default();
+            match value {
+                Some(value) => draft.changes.set(key, value.to_vec())?,
+                None => draft.changes.remove(key),
+            }
+            merge(commit, current, &draft)
+        }
+        Op::Renew { new_id, draft, login, grace } => {
+            let renewal = Renewal { new_id: *new_id, draft, login: login.as_ref(), grace: *grace };
+            renew(commit, current, &renewal, rows)
+        }
+        Op::End { by, grace } => {
+            let after = current.ended(commit.access.at, *by, rows.keep_ended(), *grace)?;
+            Ok(Applied {
+                outcome: Outcome::Committed(after.clone()),
+                write: Some(Write { id: commit.id, before: Some(current), after }),
+                more: Vec::new(),
+            })
+        }
+    }
+}
+
+/// What is left of `record` if it is live at `at` and ended now; `None` if it is over already.
+pub fn end_record(
+    record: &Record,
+    endings: &Endings,
+    at: Timestamp,
+    by: EndedBy,
+    keep: Duration,
+) -> Result<Option<Record>> {
+    if record.absence(at, None, endings).is_some() {
+        return Ok(None);
+    }
+    record.ended(at, by, keep, Duration::ZERO).map(Some)
+}
+
+fn create(
+    commit: &Commit,
+    realm: Option<&str>,
+    draft: &Draft,
+    login: Option<&Login>,
+    rows: &mut impl Rows,
+) -> Result<Applied> {
+    let at = commit.access.at;
+    let mut header = Header::new(at, &commit.access.timeouts.unwrap_or_default());
+    header.realm = realm.map(Into::into);
+    header.generation = rows.generation()?;
+    let more = match login {
+        Some(login) => sign_in(&mut header, login, commit, rows)?,
+        None => Vec::new(),
+    };
+    draft.write_to(&mut header);
+    header.refile();
+    let after = finish(commit, &header, &draft.changes, Data::EMPTY)?;
+    Ok(Applied {
+        outcome: Outcome::Committed(after.clone()),
+        write: Some(Write { id: commit.id, before: None, after }),
+        more,
+    })
+}
+
+fn merge(commit: &Commit, current: Record, draft: &Draft) -> Result<Applied> {
+    let mut header = current.header();
+    header.version += 1;
+    header.last_seen_at = header.last_seen_at.max(commit.access.at);
+    header.tighten(commit.access.timeouts.as_ref());
+    draft.write_to(&mut header);
+    header.refile_if_earlier();
+    let after = finish(commit, &header, &draft.changes, current.data())?;
+    Ok(Applied {
+        outcome: Outcome::Committed(after.clone()),
+        write: Some(Write { id: commit.id, before: Some(current), after }),
+        more: Vec::new(),
+    })
+}
+
+struct Renewal<'a> {
+    new_id: SessionId,
+    draft: &'a Draft,
+    login: Option<&'a Login>,
+    grace: Duration,
+}
+
+fn renew(
+    commit: &Commit,
+    current: Record,
+    renewal: &Renewal<'_>,
+    rows: &mut impl Rows,
+) -> Result<Applied> {
+    let at = commit.access.at;
+    match rows.get(&renewal.new_id) {
+        Ok(None) => {}
+        Err(error) if !error.is_corrupt() => return Err(error),
+        _ => return Ok(Applied::nothing(Outcome::Exists)),
+    }
+    let mut header = current.header();
+    header.version += 1;
+    header.last_seen_at = header.last_seen_at.max(at);
+    header.generation = rows.generation()?;
+    header.tighten(commit.access.timeouts.as_ref());
+    let mut kept = current.data();
+    let mut more = Vec::new();
+    if let Some(login) = renewal.login {
+        if current.user().is_some_and(|user| user != &*login.user) {
+            kept = Data::EMPTY;
+            header.label = None;
+        }
+        more = sign_in(&mut header, login, commit, rows)?;
+    }
+    renewal.draft.write_to(&mut header);
+    header.refile();
+    let after = finish(commit, &header, &renewal.draft.changes, kept)?;
+    let mark = current.superseded(at, renewal.new_id, renewal.grace)?;
+    more.push(Write { id: renewal.new_id, before: None, after: after.clone() });
+    Ok(Applied {
+        outcome: Outcome::Committed(after),
+        write: Some(Write { id: commit.id, before: Some(current), after: mark }),
+        more,
+    })
+}
+
+/// Binds the user and starts a fresh absolute deadline; ends sessions for the cap.
+fn sign_in(
+    header: &mut Header,
+    login: &Login,
+    commit: &Commit,
+    rows: &mut impl Rows,
+) -> Result<Vec<Write>> {
+    let at = commit.access.at;
+    let timeouts = commit.access.timeouts.unwrap_or_default();
+    header.user = Some(login.user.clone());
+    header.authenticated_at = Some(at);
+    header.absolute_at = at.saturating_add(timeouts.absolute);
+    header.idle = timeouts.idle;
+    header.remembered = false;
+    match &login.cap {
+        Some(cap) => make_room(cap, &login.user, commit, rows),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn make_room(
+    cap: &SessionCap,
+    user: &str,
+    commit: &Commit,
+    rows: &mut impl Rows,
+) -> Result<Vec<Write>> {
+    let at = commit.access.at;
+    let endings = rows.endings(Some(user))?;
+    let mut live = Vec::new();
+    for id in rows.sessions_of(user)?.into_iter().filter(|id| *id != commit.id) {
+        match rows.get(&id) {
+            Ok(Some(record)) if record.absence(at, None, &endings).is_none() => {
+                live.push((record.authenticated_at(), id, record));
+            }
+            Err(error) if !error.is_corrupt() => return Err(error),
+            _ => {}
+        }
+    }
+    let surplus = (live.len() + 1).saturating_sub(cap.max.max(1));
+    if surplus == 0 {
+        return Ok(Vec::new());
+    }
+    if cap.refuse {
+        let message = format!("the user has {} sessions, the most allowed", live.len());
+        return Err(Error::new(Kind::TooManySessions, message));
+    }
+    live.sort_by_key(|(since, id, _)| (*since, *id));
+    live.into_iter()
+        .take(surplus)
+        .map(|(_, id, record)| {
+            let after = record.ended(at, EndedBy::Cap, rows.keep_ended(), Duration::ZERO)?;
+            Ok(Write { id, before: Some(record), after })
+        })
+        .collect()
+}
+
+/// Packs the new record and holds its data to the bound.
+fn finish(commit: &Commit, header: &Header, changes: &Changes, before: Data<'_>) -> Result<Record> {
+    if changes.is_empty() {
+        return Record::new(header, before);
+    }
+    let data = changes.apply(before);
+    let (max, size) = (commit.max_data_bytes, data.len());
+    // A session that is over the bound already (it was lowered) may still shrink.
+    if size > max && size >= before.as_bytes().len() {
+        let message = format!("the session's data would be {size} bytes, {max} are allowed");
+        return Err(Error::new(Kind::TooLarge, message));
+    }
+    Record::new(header, Data::packed(&data))
+}
+
+impl Header {
+    /// The earlier of stored and configured timeouts wins from now on.
+    fn tighten(&mut self, configured: Option<&Timeouts>) {
+        if let Some(configured) = configured.filter(|_| !self.remembered) {
+            let began = self.authenticated_at.unwrap_or(self.created_at);
+            self.idle = self.idle.min(configured.idle);
+            self.absolute_at = self.absolute_at.min(began.saturating_add(configured.absolute));
+        }
+    }
+}
+
+impl Draft {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.label.is_none() && self.remember.is_none()
+    }
+
+    fn write_to(&self, header: &mut Header) {
+        debug_assert_eq!(header.mark, Mark::None, "what is over is never written again");
+        if let Some(label) = &self.label {
+            header.label.clone_from(label);
+        }
+        if let Some(own) = &self.remember {
+            let began = header.authenticated_at.unwrap_or(header.created_at);
+            header.idle = own.idle;
+            header.absolute_at = began.saturating_add(own.absolute);
+            header.remembered = true;
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Operations made of several calls of the trait: selecting, ending, purging.
+
+use super::{End, Filter, Query, SessionStore, Summary, Sweep, Target};
+use crate::error::Result;
+use crate::id::SessionId;
+use crate::record::EndedBy;
+
+const PAGE: usize = 500;
+
+/// Which sessions to end.
+///
+/// ```
+/// use fastsession::{Filter, Selector};
+/// let everyone = Selector::everyone();
+/// let of_one_user = Selector::user("alice");
+/// let visitors = Selector::filter(Filter::new().anonymous());
+/// # let _ = (everyone, of_one_user, visitors);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Selector {
+    what: What,
+    except: Option<SessionId>,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Ids(Vec<SessionId>),
+    Filter(Filter),
+}
+
+impl Selector {
+    /// Exactly these.
+    pub fn ids(ids: impl IntoIterator<Item = SessionId>) -> Self {
+        Self { what: What::Ids(ids.into_iter().collect()), except: None }
+    }
+
+    /// All of one user, in one small commit.
+    pub fn user(user: impl Into<Box<str>>) -> Self {
+        Self::filter(Filter::new().user(user))
+    }
+
+    /// Everyone's, in one small commit.
+    pub fn everyone() -> Self {
+        Self::filter(Filter::new())
+    }
+
+    /// The live ones that match. Each is checked again in the transaction that ends it.
+    pub fn filter(filter: Filter) -> Self {
+        Self { what: What::Filter(filter), except: None }
+    }
+
+    /// But not this one.
+    #[must_use]
+    pub fn except(mut self, id: SessionId) -> Self {
+        self.except = Some(id);
+        self
+    }
+}
+
+/// What [`SessionStore::expire`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Expired {
+    /// How many were ended. `None` where everyone's were: one commit does that without counting.
+    pub ended: Option<u64>,
+    /// How many were over before; known for IDs only.
+    pub already_over: u64,
+}
+
+/// What [`SessionStore::purge`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Purged {
+    /// How many records were removed.
+    pub purged: u64,
+}
+
+pub(crate) async fn sessions_of<S: SessionStore + ?Sized>(
+    store: &S,
+    user: &str,
+) -> Result<Vec<Summary>> {
+    let mut query = query(store, Filter::new().user(user));
+    let mut sessions = Vec::new();
+    loop {
+        let page = store.page(&query).await?;
+        sessions.extend(page.sessions);
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return Ok(sessions),
+        }
+    }
+}
+
+/// Ends what `selector` selects, in the name of `by`.
+pub(crate) async fn expire<S: SessionStore + ?Sized>(
+    store: &S,
+    selector: Selector,
+    by: EndedBy,
+) -> Result<Expired> {
+    let except = selector.except;
+    match selector.what {
+        What::Ids(ids) => {
+            let ids = ids.into_iter().filter(|id| Some(*id) != except).collect();
+            end_ids(store, ids, Filter::new(), by).await
+        }
+        What::Filter(filter) => {
+            let spared = [except.as_slice(), filter.exceptions()].concat();
+            if filter.is_user_only() && spared.len() <= 1 {
+                end_generation(store, filter.wanted_user(), spared.first().copied(), by).await
+            } else {
+                let filter = except.into_iter().fold(filter, Filter::except);
+                end_matching(store, filter, by).await
+            }
+        }
+    }
+}
+
+async fn end_generation<S: SessionStore + ?Sized>(
+    store: &S,
+    user: Option<&str>,
+    except: Option<SessionId>,
+    by: EndedBy,
+) -> Result<Expired> {
+    let (target, ended) = match user {
+        Some(user) => {
+            let live = sessions_of(store, user).await?;
+            let count = live.iter().filter(|session| Some(session.id) != except).count();
+            (Target::User(user.into()), Some(count as u64))
+        }
+        None => (Target::Everyone, None),
+    };
+    store.end(End { target, except, by, at: store.clock().now() }).await?;
+    Ok(Expired { ended, already_over: 0 })
+}
+
+async fn end_matching<S: SessionStore + ?Sized>(
+    store: &S,
+    filter: Filter,
+    by: EndedBy,
+) -> Result<Expired> {
+    let mut query = query(store, filter);
+    let mut total = Expired { ended: Some(0), already_over: 0 };
+    loop {
+        let page = store.page(&query).await?;
+        let ids: Vec<_> = page.sessions.iter().map(|session| session.id).collect();
+        total.add(end_ids(store, ids, query.filter.clone(), by).await?);
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return Ok(total),
+        }
+    }
+}
+
+async fn end_ids<S: SessionStore + ?Sized>(
+    store: &S,
+    ids: Vec<SessionId>,
+    filter: Filter,
+    by: EndedBy,
+) -> Result<Expired> {
+    let mut total = Expired { ended: Some(0), already_over: 0 };
+    for ids in ids.chunks(PAGE) {
+        let target = Target::Sessions { ids: ids.to_vec(), filter: filter.clone() };
+        let end = End { target, except: None, by, at: store.clock().now() };
+        let report = store.end(end).await?;
+        total.add(Expired { ended: Some(report.ended), already_over: report.already_over });
+    }
+    Ok(total)
+}
+
+impl Expired {
+    fn add(&mut self, other: Self) {
+        self.ended = self.ended.zip(other.ended).map(|(a, b)| a + b);
+        self.already_over += other.already_over;
+    }
+}
+
+/// Removes everything that is over.
+pub(crate) async fn purge<S: SessionStore + ?Sized>(store: &S) -> Result<Purged> {
+    let at = store.clock().now();
+    let mut purged = 0;
+    loop {
+        let swept = store.sweep(Sweep { at, limit: PAGE, purge: true }).await?;
+        purged += swept.removed;
+        if !swept.more {
+            return Ok(Purged { purged });
+        }
+    }
+}
+
+fn query<S: SessionStore + ?Sized>(store: &S, filter: Filter) -> Query {
+    Query { filter, after: None, limit: PAGE, at: store.clock().now() }
+}
