@@ -1,11 +1,14 @@
 //! Server-side sessions for axum.
 
+#[allow(dead_code, unused_imports)]
+mod cookie;
 mod error;
 mod expiry;
 mod id;
 #[allow(dead_code, unused_imports)]
 mod keyring;
 
+pub use cookie::{CookieOptions, CookieOptionsBuilder, SameSite};
 pub use error::{Error, Result};
 pub use expiry::{Clock, Timeouts, Timestamp};
 pub use id::{IdPrefix, SessionId, SessionToken};
