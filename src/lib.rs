@@ -7,9 +7,11 @@ mod expiry;
 mod id;
 #[allow(dead_code, unused_imports)]
 mod keyring;
+mod signer;
 
 pub use cookie::{CookieOptions, CookieOptionsBuilder, SameSite};
 pub use error::{Error, Result};
 pub use expiry::{Clock, Timeouts, Timestamp};
 pub use id::{IdPrefix, SessionId, SessionToken};
 pub use keyring::{Key, KeyId, KeyRing, KeyState};
+pub use signer::{SignerError, TimedSigner};
