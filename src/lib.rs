@@ -19,4 +19,6 @@ pub use id::{IdPrefix, SessionId, SessionToken};
 pub use keyring::{Key, KeyId, KeyRing, KeyState};
 pub use record::{EndedBy, Record, State};
 pub use signer::{SignerError, TimedSigner};
+#[cfg(feature = "redb")]
+pub use store::{Durability, RedbStore};
 pub use store::{Filter, MemoryStore, Selector, SessionCap, SessionStore, Summary};
