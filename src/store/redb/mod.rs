@@ -464,7 +464,7 @@ impl RedbStore {
     }
 
     /// An answer from a snapshot begun after this call.
-    fn from_fresh<T: 'static>(
+    fn read_fresh<T: 'static>(
         &self,
         read: impl FnOnce(&Shared, &Snapshot) -> Result<T> + Send + 'static,
     ) -> Answer<T> {
@@ -491,7 +491,7 @@ impl SessionStore for RedbStore {
             }
         }
         let (id, access) = (*id, *access);
-        self.from_fresh(move |_, snapshot| snapshot.load(&id, &access))
+        self.read_fresh(move |_, snapshot| snapshot.load(&id, &access))
     }
 
     fn commit(&self, commit: Commit) -> Answer<Outcome> {
@@ -504,7 +504,7 @@ impl SessionStore for RedbStore {
 
     fn inspect(&self, id: &SessionId) -> Answer<Option<Inspected>> {
         let id = *id;
-        self.from_fresh(move |_, snapshot| {
+        self.read_fresh(move |_, snapshot| {
             let Some(record) = snapshot.record(&id)? else { return Ok(None) };
             let endings = snapshot.endings(record.user())?;
             Ok(Some(Inspected { record, endings }))
@@ -529,7 +529,7 @@ impl SessionStore for RedbStore {
     }
 
     fn timing(&self) -> Answer<Timing> {
-        self.from_fresh(|_, snapshot| Ok(snapshot.state.timing))
+        self.read_fresh(|_, snapshot| Ok(snapshot.state.timing))
     }
 
     fn keys(&self, freshness: Freshness) -> Answer<KeyRing> {
@@ -544,7 +544,7 @@ impl SessionStore for RedbStore {
                 return Answer::ready(Ok(ring));
             }
         }
-        self.from_fresh(Shared::ring_of)
+        self.read_fresh(Shared::ring_of)
     }
 
     fn change_keys(&self, change: KeyChange) -> Answer<KeyRing> {

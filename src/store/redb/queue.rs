@@ -266,6 +266,15 @@ impl Queue {
         state.jobs.drain(..count).filter(Job::take).collect()
     }
 
+    /// Waits for `expected` jobs, for at most `pause`, and claims up to `limit`.
+    pub(super) fn take_within(&self, limit: usize, expected: usize, pause: Duration) -> Vec<Job> {
+        let until = Instant::now() + pause;
+        let mut state = self.state.lock();
+        while state.jobs.len() < expected && !self.bell.wait_until(&mut state, until).timed_out() {}
+        drop(state);
+        self.take(limit)
+    }
+
     /// Claims the touches, if their time has come or the store is being closed.
     pub(super) fn take_touches(&self) -> Vec<(SessionId, Access)> {
         let mut state = self.state.lock();

@@ -26,6 +26,9 @@ use crate::store::{Access, EndReport, Op, Outcome, Sweep, Swept};
 const MAX_BATCH: usize = 4096;
 /// Records one step of the store's own sweeping looks at, so that others wait little for it.
 const SWEEP_STEP: usize = 256;
+/// How long a commit is held back for those who lost a compare-and-set to try again.
+const SECOND_CHANCE: Duration = Duration::from_micros(500);
+const MAX_CHANCES: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -141,6 +144,7 @@ impl Writer<'_> {
         let applied = catch_unwind(AssertUnwindSafe(|| {
             let mut batch = Batch::begin(&txn, self.shared.keep_ended, full)?;
             carry_out(&mut batch, jobs, &touches, &mut answers)?;
+            self.give_second_chances(&mut batch, &mut answers)?;
             batch.finish()
         }));
         let outcome = match applied {
@@ -171,6 +175,24 @@ impl Writer<'_> {
                 if reopen { Err(error) } else { Ok(()) }
             }
         }
+    }
+
+    /// Lets those try again whose compare-and-set another process overtook, while this process
+    /// still holds the lock: an answer they get after the lock is given up is out of date again
+    /// by the time they have the next one, and a busy neighbour could keep them out for ever.
+    fn give_second_chances(&self, batch: &mut Batch<'_>, answers: &mut Answers) -> Result<()> {
+        if self.shared.opener.exclusive {
+            return Ok(());
+        }
+        let mut chances = 0;
+        while let lost @ 1.. = answers.send_changed()
+            && chances < MAX_CHANCES
+        {
+            chances += 1;
+            let again = self.shared.queue.take_within(MAX_BATCH, lost, SECOND_CHANCE);
+            carry_out(batch, again, &[], answers)?;
+        }
+        Ok(())
     }
 
     /// Whether the commit will be synced.
@@ -351,6 +373,18 @@ impl Answers {
                 None
             }
         }
+    }
+
+    /// Answers those who lost a compare-and-set, and says how many they are. Theirs is no
+    /// success: what they are shown need not be durable, since they can only compare with it.
+    fn send_changed(&mut self) -> usize {
+        let lost = |(_, result): &mut (_, Result<Outcome>)| matches!(result, Ok(Outcome::Changed(_)));
+        let changed: Vec<_> = self.commits.extract_if(.., lost).collect();
+        let count = changed.len();
+        for (reply, result) in changed {
+            reply.send(result);
+        }
+        count
     }
 
     /// Answers everybody; with `failure`, nobody is told of a success.
