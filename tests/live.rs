@@ -146,7 +146,7 @@ fn rule_04_updates_from_two_processes_add_up() {
 }
 
 #[test]
-fn rule_15_what_a_thief_of_the_file_finds_opens_nothing() {
+fn security_21_a_stolen_file_opens_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("sessions.redb");
     let server = Server::start("counter", &file);
