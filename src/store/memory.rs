@@ -96,8 +96,15 @@ struct AllEndings {
     generation: u64,
     everyone: Option<Ending>,
     users: HashMap<Box<str>, Ending>,
-    /// Endings whose rows still have to lose their data; everyone's is `None`.
-    pending: Vec<Option<Box<str>>>,
+    /// Endings whose rows still have to lose their data.
+    pending: Vec<PendingEnding>,
+}
+
+#[derive(Clone)]
+struct PendingEnding {
+    generation: u64,
+    /// `None` is everyone.
+    user: Option<Box<str>>,
 }
 
 /// IDs are hashes: eight of their bytes are a hash.
@@ -441,7 +448,7 @@ impl Inner {
             Some(user) => drop(endings.users.insert(user.into(), ending)),
             None => endings.everyone = Some(ending),
         }
-        endings.pending.push(user.map(Into::into));
+        endings.pending.push(PendingEnding { generation, user: user.map(Into::into) });
         self.any_ending.store(true, Ordering::Release);
         if let Some((id, shard)) = &mut spared
             && let Some(record) = shard.rows.get(id)
@@ -456,8 +463,9 @@ impl Inner {
     }
 
     fn sweep(&self, sweep: Sweep) -> Swept {
-        if let Some(user) = self.endings.read().pending.first().cloned() {
-            self.finish_ending(user.as_deref());
+        let pending = self.endings.read().pending.first().cloned();
+        if let Some(pending) = pending {
+            self.finish_ending(&pending);
         }
         let mut users = self.users.lock();
         let mut swept = Swept::default();
@@ -518,8 +526,8 @@ impl Inner {
     }
 
     /// Takes the data from what an ending of many ended.
-    fn finish_ending(&self, user: Option<&str>) {
-        let ids: Vec<_> = match user {
+    fn finish_ending(&self, pending: &PendingEnding) {
+        let ids: Vec<_> = match &pending.user {
             Some(user) => {
                 let users = self.users.lock();
                 users.sessions.get(user).map_or_else(Vec::new, |ids| ids.iter().copied().collect())
@@ -544,9 +552,12 @@ impl Inner {
             }
         }
         let mut endings = self.endings.write();
-        endings.pending.retain(|pending| pending.as_deref() != user);
-        if let Some(user) = user {
-            // No row of an earlier generation is left, and none can be written.
+        endings.pending.retain(|other| other.generation != pending.generation);
+        // No row of an earlier generation is left, and none can be written. A later ending of the
+        // same user has rows of its own to finish.
+        if let Some(user) = &pending.user
+            && endings.users.get(user).is_some_and(|last| last.generation == pending.generation)
+        {
             endings.users.remove(user);
         }
     }
@@ -713,7 +724,7 @@ impl SessionStore for MemoryStore {
     }
 
     fn timing(&self) -> Answer<Timing> {
-        Answer::ready(Ok(*self.inner.timing.read()))
+        Answer::ready(self.inner.open().map(|()| *self.inner.timing.read()))
     }
 
     fn keys(&self, _: Freshness) -> Answer<KeyRing> {
