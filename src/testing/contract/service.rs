@@ -61,7 +61,8 @@ pub(super) async fn keys_are_not_lost_to_a_mistake(suite: Suite) -> Verdict {
         trial.store().change_keys(rotate).await?;
     }
     let full = trial.store().keys(Freshness::Current).await?;
-    match trial.store().change_keys(KeyChange::Rotate { at: START, retire_after: Some(DAY) }).await {
+    match trial.store().change_keys(KeyChange::Rotate { at: START, retire_after: Some(DAY) }).await
+    {
         Err(error) if error.is_full() => {}
         other => return Err(Failure::new(format!("one key more than fit: {other:?}"))),
     }
