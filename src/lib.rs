@@ -10,6 +10,7 @@ mod keyring;
 pub mod record;
 mod signer;
 pub mod store;
+pub mod testing;
 mod value;
 
 pub use cookie::{CookieOptions, CookieOptionsBuilder, SameSite};

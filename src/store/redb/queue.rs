@@ -14,7 +14,7 @@ use crate::keyring::KeyRing;
 use crate::store::{Access, Commit, End, EndReport, KeyChange, Outcome, Sweep, Swept};
 
 /// How long a touch may wait for company.
-pub(super) const TOUCH_DELAY: Duration = Duration::from_secs(1);
+const TOUCH_DELAY: Duration = Duration::from_secs(1);
 /// More sessions than this are not touched at once; the next request of each tries again.
 const MAX_TOUCHES: usize = 1 << 20;
 

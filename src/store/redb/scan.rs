@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use redb::ReadableTableMetadata;
 
-use super::queue::TOUCH_DELAY;
 use super::snapshot::{Snapshot, read_record, shielded};
 use super::tables;
 use super::{Shared, failure};
@@ -109,7 +108,7 @@ impl<'a> Filling<'a> {
         };
         let (at, filter) = (self.query.at, &self.query.filter);
         let endings = self.snapshot.endings(record.user())?;
-        let unrecorded = self.snapshot.state.timing.touch_interval + TOUCH_DELAY;
+        let unrecorded = self.snapshot.state.timing.touch_interval;
         if filter.matches(&id, &record, &endings, at, unrecorded) {
             self.page.sessions.push(Summary::new(id, &record, &endings, at));
         }

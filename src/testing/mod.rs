@@ -1,0 +1,27 @@
+//! The contract suite for stores, and stores that it must reject.
+//!
+//! A store of your own is held to the same rules as those of this crate by
+//! [`contract_tests!`](crate::contract_tests), which makes one test of each check:
+//!
+//! ```
+//! use fastsession::MemoryStore;
+//! use fastsession::testing::contract::{Opened, Setup};
+//!
+//! fn open(setup: &Setup) -> fastsession::Result<Opened> {
+//!     let store = MemoryStore::builder()
+//!         .clock(setup.clock.clone())
+//!         .sweep_interval(setup.sweep_interval)
+//!         .keep_ended(setup.keep_ended)
+//!         .build()?;
+//!     Ok(Opened::new(store))
+//! }
+//!
+//! fastsession::contract_tests!(memory, super::open);
+//! # fn main() {}
+//! ```
+//!
+//! Time is a [`Clock::manual`](crate::Clock::manual) that the suite moves; a store must read no
+//! other.
+
+pub mod broken;
+pub mod contract;
