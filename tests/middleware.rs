@@ -301,9 +301,11 @@ async fn rule_06_a_session_by_id_serves_background_jobs() {
 async fn rule_06_ended_resolves_within_a_second_of_the_end() {
     let store = memory(&clock());
     let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
-    let app = routes()
-        .route("/socket", get(async move |session: Session| sender.send(session).await.unwrap()))
-        .layer(layer(store.clone()));
+    let socket = async move |session: Session| {
+        session.user().await.unwrap();
+        sender.send(session).await.unwrap();
+    };
+    let app = routes().route("/socket", get(socket)).layer(layer(store.clone()));
     let mut browser = Browser::new(&app);
     browser.get("/login").await;
     browser.get("/socket").await;
