@@ -1,13 +1,18 @@
 //! Server-side sessions for axum.
 
-#[allow(dead_code, unused_imports)]
+#[cfg_attr(not(feature = "axum"), allow(dead_code, unused_imports))]
 mod cookie;
 mod error;
 mod expiry;
 mod id;
-#[allow(dead_code, unused_imports)]
+#[allow(dead_code)]
 mod keyring;
+#[cfg(feature = "axum")]
+pub mod middleware;
+mod origin;
 pub mod record;
+#[cfg_attr(not(feature = "axum"), allow(dead_code, unused_imports))]
+pub mod session;
 mod signer;
 pub mod store;
 pub mod testing;
@@ -18,7 +23,11 @@ pub use error::{Error, Result};
 pub use expiry::{Clock, Timeouts, Timestamp};
 pub use id::{IdPrefix, SessionId, SessionToken};
 pub use keyring::{Key, KeyId, KeyRing, KeyState};
+#[cfg(feature = "axum")]
+pub use middleware::SessionLayer;
+pub use origin::Origin;
 pub use record::{EndedBy, Record, State};
+pub use session::{Realm, Session};
 pub use signer::{SignerError, TimedSigner};
 #[cfg(feature = "redb")]
 pub use store::{Durability, RedbStore};

@@ -1,4 +1,5 @@
-//! The contract suite for stores, and stores that it must reject.
+//! The contract suite for stores, stores that it must reject, and sessions for the tests of
+//! applications.
 //!
 //! A store of your own is held to the same rules as those of this crate by
 //! [`contract_tests!`](crate::contract_tests), which makes one test of each check:
@@ -23,5 +24,10 @@
 //! Time is a [`Clock::manual`](crate::Clock::manual) that the suite moves; a store must read no
 //! other.
 
+#[cfg(feature = "axum")]
+mod app;
 pub mod broken;
 pub mod contract;
+
+#[cfg(feature = "axum")]
+pub use app::{SignedIn, session, signed_in};
