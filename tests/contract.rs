@@ -66,8 +66,8 @@ const REDB_ROUNDS: u32 = 200;
 #[cfg(feature = "redb")]
 fastsession::contract_tests!(
     redb_shared,
-    suite = super::Suite::new(super::redb_file::open_shared)
-        .rounds(super::rounds(super::REDB_ROUNDS))
+    suite =
+        super::Suite::new(super::redb_file::open_shared).rounds(super::rounds(super::REDB_ROUNDS))
 );
 
 #[cfg(feature = "redb")]
