@@ -29,4 +29,6 @@ pub use origin::Origin;
 pub use record::{EndedBy, Record, State};
 pub use session::{Realm, Session};
 pub use signer::{SignerError, TimedSigner};
+#[cfg(feature = "redb")]
+pub use store::{Durability, RedbStore};
 pub use store::{Filter, MemoryStore, Selector, SessionCap, SessionStore, Summary};
