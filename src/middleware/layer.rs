@@ -16,6 +16,7 @@ use crate::cookie::CookieOptions;
 use crate::error::Error;
 use crate::expiry::Timeouts;
 use crate::keyring::Scope;
+use crate::record::MAX_REALM_BYTES;
 use crate::session::{Realm, Settings, Shared};
 use crate::store::{SessionCap, SessionStore};
 
@@ -84,6 +85,7 @@ impl<S: SessionStore, R: Realm> SessionLayer<S, R> {
     ///
     /// Not called `new`, because Rust could not tell then which realm `SessionLayer::new` means.
     pub fn for_realm(store: S) -> Self {
+        const { assert!(R::NAME.len() <= MAX_REALM_BYTES, "a realm's name has at most 64 bytes") };
         let realm = Some(R::NAME).filter(|name| !name.is_empty());
         let mut settings = Settings::new(realm);
         settings.timeouts = Some(Timeouts::default());

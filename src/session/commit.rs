@@ -30,7 +30,18 @@ pub(crate) enum Head {
 
 impl Inner {
     /// Commits everything pending. To be called by whoever has the turn.
+    ///
+    /// A login that a cap refuses is not tried again, and what was to go into the user's session
+    /// does not go into the visitor's.
     pub(super) async fn commit_pending(&self, head: Head) -> Result<()> {
+        let committed = self.commit_steps(head).await;
+        if committed.as_ref().is_err_and(Error::is_too_many_sessions) {
+            self.state.lock().discard();
+        }
+        committed
+    }
+
+    async fn commit_steps(&self, head: Head) -> Result<()> {
         for _ in 0..COLLISIONS {
             let (step, version, may_send) = {
                 let mut state = self.state.lock();

@@ -7,7 +7,6 @@ use super::Inner;
 use super::commit::Head;
 use super::state::{CookieDue, State};
 use crate::error::{Error, Result};
-use crate::store::Loaded;
 
 /// What the response is to carry.
 #[derive(Default)]
@@ -93,7 +92,7 @@ impl Inner {
         let Some(id) = id else { return };
         // Failing costs nothing but another try with the next request.
         let Ok(Some(value)) = self.own_cookie().await else { return };
-        if let Ok(Loaded::Live(_)) = self.shared.load(&id).await {
+        if let Ok(true) = self.shared.is_live_now(&id).await {
             self.state.lock().cookie = CookieDue::Set(value);
         }
     }
@@ -120,7 +119,10 @@ impl Inner {
 }
 
 fn drop_changes_of_failure(state: &mut State, closed: Closed) {
-    if closed.failed && state.staged.is_none() && !state.draft.is_empty() {
+    if !closed.failed {
+        return;
+    }
+    if state.panicked || (state.staged.is_none() && !state.draft.is_empty()) {
         state.discard();
         let id = state.live.as_ref().map(|live| tracing::field::display(live.id));
         tracing::debug!(id, "session changes dropped: the response is an error");

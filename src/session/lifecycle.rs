@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::commit::Head;
 use super::shared::Shared;
-use super::state::{Live, Lost, Staged, State, too_late};
+use super::state::{Live, Staged, State, too_late};
 use super::{Inner, Realm, Session, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
@@ -57,9 +57,9 @@ impl<R: Realm> Session<R> {
     /// Commits everything pending now, a staged [`renew`](Self::renew) or
     /// [`login`](Self::login) included. Their cookie goes on whatever response the layer sees.
     ///
-    /// `is_gone()` or `is_superseded()` if the session ended meanwhile; what was pending is
-    /// dropped then, and with any other error stays pending. `is_too_large()` if the session's
-    /// data would be more than allowed, `is_too_many_sessions()` if a cap refuses the login.
+    /// `is_gone()` or `is_superseded()` if the session ended meanwhile, `is_too_many_sessions()` if
+    /// a cap refuses the login: what was pending is dropped then. With any other error it stays
+    /// pending, so with `is_too_large()`, if the data would be more than allowed.
     ///
     /// ```
     /// # async fn demo(session: fastsession::Session) -> fastsession::Result<()> {
@@ -152,7 +152,6 @@ impl Session {
         let state = State {
             origin: Some(Origin::Restored),
             live: Some(Live { id, token: None, record }),
-            lost: None::<Lost>,
             head_sent: true,
             ..State::default()
         };

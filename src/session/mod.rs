@@ -40,6 +40,7 @@ use parking_lot::Mutex;
 mod carried;
 mod commit;
 mod ending;
+#[cfg(feature = "axum")]
 mod finish;
 mod lifecycle;
 mod load;
@@ -151,6 +152,17 @@ impl<R: Realm> fmt::Debug for Session<R> {
             }
         }
         out.finish_non_exhaustive()
+    }
+}
+
+/// Notices that the handler panics, which a layer within may turn into an ordinary 500.
+impl<R: Realm> Drop for Session<R> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(mut state) = self.inner.state.try_lock()
+        {
+            state.panicked = true;
+        }
     }
 }
 

@@ -98,6 +98,15 @@ impl Shared {
         self.store.load(id, &self.access()).await
     }
 
+    /// Whether the session lives in a state of the store no older than this call; a load may
+    /// confirm what another process ended a moment ago.
+    #[cfg(feature = "axum")]
+    pub(crate) async fn is_live_now(&self, id: &SessionId) -> Result<bool> {
+        let Some(found) = self.store.inspect(id).await? else { return Ok(false) };
+        let Access { at, timeouts, .. } = self.access();
+        Ok(found.record.absence(at, timeouts.as_ref(), &found.endings).is_none())
+    }
+
     pub(crate) async fn commit(&self, id: SessionId, op: Op) -> Result<Outcome> {
         let (access, max_data_bytes) = (self.access(), self.settings.max_data_bytes);
         self.store.commit(Commit { id, access, max_data_bytes, op }).await

@@ -34,6 +34,8 @@ pub(crate) struct State {
     /// The cookie was signed with a retiring key.
     pub(crate) resign: bool,
     pub(crate) head_sent: bool,
+    /// A handle was dropped by a panic.
+    pub(crate) panicked: bool,
     /// The response depends on the cookie, because somebody asked for the session.
     pub(crate) consulted: bool,
 }

@@ -20,7 +20,7 @@ use super::state::{Lost, too_late};
 use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
 use crate::record::Record;
-use crate::store::{Draft, Op, Outcome};
+use crate::store::{Draft, Loaded, Op, Outcome};
 use crate::value;
 
 /// How long an update tries to be the one that commits.
@@ -28,13 +28,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 static TURNS: [Mutex<()>; 1024] = [const { Mutex::const_new(()) }; 1024];
 
-async fn turn_of(id: &SessionId, deadline: Instant) -> Result<MutexGuard<'static, ()>> {
+fn turn_of(id: &SessionId) -> &'static Mutex<()> {
     let [.., high, low] = *id.as_bytes();
-    let turn = &TURNS[usize::from(u16::from_be_bytes([high, low])) % TURNS.len()];
-    if let Ok(guard) = turn.try_lock() {
-        return Ok(guard);
-    }
-    tokio::time::timeout_at(deadline, turn.lock()).await.map_err(|_| conflict())
+    &TURNS[usize::from(u16::from_be_bytes([high, low])) % TURNS.len()]
 }
 
 fn conflict() -> Error {
@@ -62,7 +58,7 @@ impl Inner {
         let Some(id) = self.updatable()? else {
             return self.create_by_update(key, &mut f).await;
         };
-        let _turn_of_session = turn_of(&id, deadline).await?;
+        let _turn_of_session = self.take_turn(&id, deadline).await?;
         loop {
             let current = self.current(key)?;
             let stored = current.record.data().get(key);
@@ -79,6 +75,25 @@ impl Inner {
                 return Err(conflict());
             }
         }
+    }
+
+    /// Whoever had to wait for others has an old record, and would lose the first round.
+    async fn take_turn(
+        &self,
+        id: &SessionId,
+        deadline: Instant,
+    ) -> Result<MutexGuard<'static, ()>> {
+        let turn = turn_of(id);
+        if let Ok(guard) = turn.try_lock() {
+            return Ok(guard);
+        }
+        let guard = tokio::time::timeout_at(deadline, turn.lock()).await.map_err(|_| conflict())?;
+        if let Loaded::Live(record) = self.shared.load(id).await?
+            && let Some(live) = &mut self.state.lock().live
+        {
+            live.record = record;
+        }
+        Ok(guard)
     }
 
     /// A renewal or a `clear` changes what the key's value is, and cannot wait until after it.

@@ -1,5 +1,8 @@
-//! The contract suite for stores, stores that it must reject, and sessions for the tests of
-//! applications.
+//! For tests: ready sessions and signed-in requests for those of an application, the contract
+//! suite for those of a store, and stores that the suite must reject.
+//!
+//! An application's handlers are called with a [`session`], its router with a request that is
+//! [`signed_in`].
 //!
 //! A store of your own is held to the same rules as those of this crate by
 //! [`contract_tests!`](crate::contract_tests), which makes one test of each check:

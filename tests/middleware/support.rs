@@ -1,7 +1,5 @@
 //! A router, a browser with a cookie jar, and stores that count, fail and wait.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,47 +20,47 @@ use fastsession::{
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 
-pub const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-pub fn clock() -> Clock {
+pub(crate) fn clock() -> Clock {
     Clock::manual(START)
 }
 
-pub fn memory(clock: &Clock) -> MemoryStore {
+pub(crate) fn memory(clock: &Clock) -> MemoryStore {
     MemoryStore::builder().clock(clock.clone()).build().unwrap()
 }
 
-pub fn layer<S: SessionStore>(store: S) -> SessionLayer<S> {
+pub(crate) fn layer<S: SessionStore>(store: S) -> SessionLayer<S> {
     SessionLayer::new(store).with_cookie(CookieOptions::insecure_http())
 }
 
 /// A response that was read to its end.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: String,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
 impl Reply {
-    pub async fn read(response: Response) -> Self {
+    pub(crate) async fn read(response: Response) -> Self {
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = String::from_utf8(bytes.to_vec()).unwrap();
         Self { status: parts.status, headers: parts.headers, body }
     }
 
-    pub fn all(&self, name: header::HeaderName) -> Vec<&str> {
+    pub(crate) fn all(&self, name: header::HeaderName) -> Vec<&str> {
         self.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
     }
 
-    pub fn cookies(&self) -> Vec<&str> {
+    pub(crate) fn cookies(&self) -> Vec<&str> {
         self.all(header::SET_COOKIE)
     }
 
     /// The one session cookie set, with its attributes.
     #[track_caller]
-    pub fn cookie(&self) -> &str {
+    pub(crate) fn cookie(&self) -> &str {
         let own: Vec<_> =
             self.cookies().into_iter().filter(|cookie| cookie.starts_with("sid=")).collect();
         assert_eq!(own.len(), 1, "one session cookie: {:?}", self.cookies());
@@ -72,10 +70,10 @@ impl Reply {
 
 /// What a browser keeps.
 #[derive(Clone, Debug, Default)]
-pub struct Jar(pub BTreeMap<String, String>);
+pub(crate) struct Jar(pub BTreeMap<String, String>);
 
 impl Jar {
-    pub fn receive(&mut self, headers: &HeaderMap) {
+    pub(crate) fn receive(&mut self, headers: &HeaderMap) {
         for value in headers.get_all(header::SET_COOKIE) {
             let text = value.to_str().unwrap();
             let (pair, attributes) = text.split_once(';').unwrap_or((text, ""));
@@ -88,7 +86,7 @@ impl Jar {
         }
     }
 
-    pub fn header(&self) -> Option<String> {
+    pub(crate) fn header(&self) -> Option<String> {
         let pairs: Vec<_> = self.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
         (!pairs.is_empty()).then(|| pairs.join("; "))
     }
@@ -96,17 +94,17 @@ impl Jar {
 
 /// A browser on a router.
 #[derive(Clone)]
-pub struct Browser {
-    pub app: Router,
-    pub jar: Jar,
+pub(crate) struct Browser {
+    pub(crate) app: Router,
+    pub(crate) jar: Jar,
 }
 
 impl Browser {
-    pub fn new(app: &Router) -> Self {
+    pub(crate) fn new(app: &Router) -> Self {
         Self { app: app.clone(), jar: Jar::default() }
     }
 
-    pub fn request(&self, path: &str) -> Request<Body> {
+    pub(crate) fn request(&self, path: &str) -> Request<Body> {
         let request = Request::get(path);
         match self.jar.header() {
             Some(cookies) => request.header(header::COOKIE, cookies),
@@ -117,24 +115,24 @@ impl Browser {
     }
 
     /// Requests `path` and keeps the cookies.
-    pub async fn get(&mut self, path: &str) -> Reply {
+    pub(crate) async fn get(&mut self, path: &str) -> Reply {
         let page = self.peek(path).await;
         self.jar.receive(&page.headers);
         page
     }
 
     /// Requests `path` and keeps nothing.
-    pub async fn peek(&self, path: &str) -> Reply {
+    pub(crate) async fn peek(&self, path: &str) -> Reply {
         send(&self.app, self.request(path)).await
     }
 }
 
-pub async fn send(app: &Router, request: Request<Body>) -> Reply {
+pub(crate) async fn send(app: &Router, request: Request<Body>) -> Reply {
     Reply::read(app.clone().oneshot(request).await.unwrap()).await
 }
 
 /// Requests `/` with these `Cookie` headers.
-pub async fn with_cookies(app: &Router, path: &str, cookies: &[&[u8]]) -> Reply {
+pub(crate) async fn with_cookies(app: &Router, path: &str, cookies: &[&[u8]]) -> Reply {
     let mut request = Request::get(path);
     for cookie in cookies {
         request = request.header(header::COOKIE, *cookie);
@@ -144,32 +142,32 @@ pub async fn with_cookies(app: &Router, path: &str, cookies: &[&[u8]]) -> Reply 
 
 /// A store that counts, fails and waits on demand.
 #[derive(Clone)]
-pub struct Probe {
-    pub inner: MemoryStore,
-    pub counts: Arc<Counts>,
+pub(crate) struct Probe {
+    pub(crate) inner: MemoryStore,
+    pub(crate) counts: Arc<Counts>,
 }
 
 #[derive(Default)]
-pub struct Counts {
-    pub loads: AtomicUsize,
-    pub commits: AtomicUsize,
-    pub touches: AtomicUsize,
-    pub recent_keys: AtomicUsize,
-    pub current_keys: AtomicUsize,
+pub(crate) struct Counts {
+    pub(crate) loads: AtomicUsize,
+    pub(crate) commits: AtomicUsize,
+    pub(crate) touches: AtomicUsize,
+    pub(crate) recent_keys: AtomicUsize,
+    pub(crate) current_keys: AtomicUsize,
     /// Fail everything.
-    pub down: AtomicBool,
+    pub(crate) down: AtomicBool,
     /// Fail commits only.
-    pub read_only: AtomicBool,
+    pub(crate) read_only: AtomicBool,
     /// Carry out commits, then say that the outcome is unknown.
-    pub forgetful: AtomicBool,
+    pub(crate) forgetful: AtomicBool,
     /// Never be ready at once.
-    pub slow: AtomicBool,
+    pub(crate) slow: AtomicBool,
     /// Answer the old ring to `Recent`.
-    pub old_ring: Slot<KeyRing>,
+    pub(crate) old_ring: Slot<KeyRing>,
 }
 
 /// A value that a test sets while others read it.
-pub struct Slot<T>(Mutex<Option<T>>);
+pub(crate) struct Slot<T>(Mutex<Option<T>>);
 
 impl<T> Default for Slot<T> {
     fn default() -> Self {
@@ -178,29 +176,29 @@ impl<T> Default for Slot<T> {
 }
 
 impl<T: Clone> Slot<T> {
-    pub fn set(&self, value: Option<T>) {
+    pub(crate) fn set(&self, value: Option<T>) {
         *self.0.lock().unwrap() = value;
     }
 
-    pub fn get(&self) -> Option<T> {
+    pub(crate) fn get(&self) -> Option<T> {
         self.0.lock().unwrap().clone()
     }
 }
 
 impl Counts {
-    pub fn loads(&self) -> usize {
+    pub(crate) fn loads(&self) -> usize {
         self.loads.load(Ordering::SeqCst)
     }
 
-    pub fn commits(&self) -> usize {
+    pub(crate) fn commits(&self) -> usize {
         self.commits.load(Ordering::SeqCst)
     }
 
-    pub fn touches(&self) -> usize {
+    pub(crate) fn touches(&self) -> usize {
         self.touches.load(Ordering::SeqCst)
     }
 
-    pub fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.loads()
             + self.commits()
             + self.touches()
@@ -210,7 +208,7 @@ impl Counts {
 }
 
 impl Probe {
-    pub fn new(clock: &Clock) -> Self {
+    pub(crate) fn new(clock: &Clock) -> Self {
         Self { inner: memory(clock), counts: Arc::default() }
     }
 
@@ -292,4 +290,4 @@ impl SessionStore for Probe {
     }
 }
 
-pub const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);

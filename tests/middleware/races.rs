@@ -1,17 +1,15 @@
 //! Rules that say *concurrent*, with real tasks on several threads.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::support::{Browser, Probe, Reply, layer};
 use axum::Router;
 use axum::routing::get;
 use fastsession::{Clock, MemoryStore, Result, Selector, Session, SessionStore};
-use support::{Browser, Probe, Reply, layer};
 
 fn store() -> MemoryStore {
-    support::memory(&Clock::system())
+    super::support::memory(&Clock::system())
 }
 
 /// Runs both at once and answers both.

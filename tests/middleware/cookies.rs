@@ -1,18 +1,16 @@
 //! Hostile cookies, key rotation and what must not leak, through a real router.
 
-mod support;
-
 use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::support::{Browser, Jar, MINUTE, Probe, clock, layer, memory, send, with_cookies};
 use axum::Router;
 use axum::http::{HeaderValue, Request, header};
 use axum::routing::get;
 use fastsession::store::{Freshness, KeyChange};
 use fastsession::{CookieOptions, Origin, Session, SessionLayer, SessionStore, Timeouts, testing};
-use support::{Browser, Jar, MINUTE, Probe, clock, layer, memory, send, with_cookies};
 
 fn routes() -> Router {
     Router::new()
