@@ -1,0 +1,86 @@
+//! Finding a cookie in the `Cookie` headers of a request.
+
+/// How many bytes of `Cookie` headers are looked at, all headers together.
+pub(crate) const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// How many cookies of the wanted name a request may carry.
+pub(crate) const MAX_CANDIDATES: usize = 4;
+
+/// The values of all cookies of the wanted name.
+///
+/// A browser sends several if they differ in path or domain, and one of them may be somebody
+/// else's. Their order says nothing about whose is whose, so all are returned, and the signature
+/// decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Candidates<'a> {
+    /// Each different value once. None if the visitor has no such cookie.
+    Found(Found<'a>),
+    /// More than [`MAX_CANDIDATES`]. None is to be used.
+    TooMany,
+    /// More than [`MAX_HEADER_BYTES`]. None is to be used.
+    TooLarge,
+}
+
+/// Up to [`MAX_CANDIDATES`] different values; derefs to a slice of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found<'a> {
+    values: [&'a [u8]; MAX_CANDIDATES],
+    len: usize,
+}
+
+impl<'a> Found<'a> {
+    fn add(&mut self, value: &'a [u8]) {
+        if !self.contains(&value) {
+            self.values[self.len] = value;
+            self.len += 1;
+        }
+    }
+}
+
+impl<'a> std::ops::Deref for Found<'a> {
+    type Target = [&'a [u8]];
+
+    fn deref(&self) -> &Self::Target {
+        &self.values[..self.len]
+    }
+}
+
+/// The values of the cookies named exactly `name` in these `Cookie` header values.
+///
+/// Takes time linear in the headers' length up to the bound, and does not allocate.
+pub(crate) fn candidates<'a>(
+    headers: impl Iterator<Item = &'a [u8]>,
+    name: &str,
+) -> Candidates<'a> {
+    let mut found = Found::default();
+    let mut seen = 0;
+    let mut bytes = 0_usize;
+    for header in headers {
+        bytes = bytes.saturating_add(header.len());
+        if bytes > MAX_HEADER_BYTES {
+            return Candidates::TooLarge;
+        }
+        for value in values(header, name.as_bytes()) {
+            seen += 1;
+            if seen <= MAX_CANDIDATES {
+                found.add(value);
+            }
+        }
+    }
+    if seen > MAX_CANDIDATES { Candidates::TooMany } else { Candidates::Found(found) }
+}
+
+fn values<'a>(header: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    header.split(|&byte| byte == b';').filter_map(move |pair| {
+        // A pair without `=` is a value without a name.
+        let equals = pair.iter().position(|&byte| byte == b'=')?;
+        (trim(&pair[..equals]) == name).then(|| trim(&pair[equals + 1..]))
+    })
+}
+
+/// Without the spaces and tabs around it: no other byte counts as white space in a header.
+fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}

@@ -1,0 +1,30 @@
+//! The keys that sign session cookies.
+//!
+//! A [`KeyRing`] is immutable: changing it makes another ring with a higher version, which the
+//! store writes and every process picks up. A request so works with one ring from its first byte
+//! to its last, and a change that fails leaves the old ring as it was.
+
+mod codec;
+mod key;
+mod ring;
+mod seal;
+#[cfg(test)]
+mod tests;
+mod weak;
+
+pub use key::{Key, KeyId, KeyState};
+pub use ring::KeyRing;
+
+pub(crate) use key::MAC_BYTES;
+pub(crate) use seal::{Refusal, SEALED_LEN, Scope, Unsealed, seal, unseal};
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+
+/// Exactly `N` bytes from their one canonical base64url text; `None` for any other text.
+pub(crate) fn decode_exact<const N: usize>(text: &[u8]) -> Option<zeroize::Zeroizing<[u8; N]>> {
+    let mut bytes = zeroize::Zeroizing::new([0; N]);
+    match Base64UrlUnpadded::decode(text, &mut *bytes) {
+        Ok(decoded) if decoded.len() == N => Some(bytes),
+        _ => None,
+    }
+}
