@@ -189,7 +189,7 @@ pub(crate) struct InspectArgs {
     #[arg(long, value_name = "-")]
     pub(crate) cookie: Option<String>,
     /// The cookie's name, which its signature covers; else __Host-sid and sid are tried
-    #[arg(long, value_name = "NAME", requires = "cookie")]
+    #[arg(long, value_name = "NAME", requires = "cookie", conflicts_with = "ids")]
     pub(crate) cookie_name: Option<String>,
 }
 

@@ -247,7 +247,7 @@ fn what_is_not_understood_is_a_usage_error() {
 #[test]
 fn global_options_stand_before_or_after_the_verb() {
     let desk = Desk::new();
-    assert_eq!(desk.run("--json --db x list").done().out, "[]\n");
+    assert_eq!(desk.run("-q --json --db x list").done().out, "[]\n");
     assert_eq!(desk.run("list --db x --json -q").done().out, "[]\n");
 }
 
