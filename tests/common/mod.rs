@@ -1,5 +1,5 @@
 //! Real processes, real sockets: the example servers, the command-line tool, a browser's cookies.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
