@@ -502,7 +502,7 @@ impl Inner {
     }
 
     fn sweep(&self, sweep: Sweep) -> Swept {
-        let pending = self.endings.read().pending.first().cloned();
+        let pending = self.endings.read().next_pending();
         if let Some(pending) = pending {
             self.finish_ending(&pending);
         }
@@ -589,15 +589,29 @@ impl Inner {
                 view.put(Write { id, before: Some(record), after });
             }
         }
-        let mut endings = self.endings.write();
-        endings.pending.retain(|other| other.generation != pending.generation);
-        // No row of an earlier generation is left, and none can be written. A later ending of the
-        // same user has rows of its own to finish.
-        if let Some(user) = &pending.user
-            && endings.users.get(user).is_some_and(|last| last.generation == pending.generation)
-        {
-            endings.users.remove(user);
-        }
+        self.endings.write().finished(pending);
+    }
+}
+
+impl AllEndings {
+    /// What to finish next: the last ending of everyone's finishes all before it.
+    fn next_pending(&self) -> Option<PendingEnding> {
+        let of_everyone = self.pending.iter().rev().find(|pending| pending.user.is_none());
+        of_everyone.or(self.pending.first()).cloned()
+    }
+
+    /// No row that `done` ended is left, and none can be written. A later ending has rows of its
+    /// own to finish.
+    fn finished(&mut self, done: &PendingEnding) {
+        let is_covered = |generation: u64, user: &str| match &done.user {
+            None => generation <= done.generation,
+            Some(finished) => **finished == *user && generation <= done.generation,
+        };
+        self.users.retain(|user, ending| !is_covered(ending.generation, user));
+        self.pending.retain(|pending| match &pending.user {
+            Some(user) => !is_covered(pending.generation, user),
+            None => done.user.is_some() || pending.generation > done.generation,
+        });
     }
 }
 
