@@ -260,7 +260,7 @@ impl ser::SerializeMap for Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Deserialize;
+    use serde::{Deserialize, Serialize};
     use std::collections::BTreeMap;
 
     #[track_caller]

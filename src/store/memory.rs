@@ -5,8 +5,9 @@
 //! 64 shards by ID, each a map under its own lock. A load, merge, compare-and-set or touch takes
 //! one shard's lock and nothing else. What concerns several rows (a renewal that binds a user, a
 //! cap, the index by user) first takes the one `Users` lock, under which these operations take
-//! turns; they may then lock shards one after another, and since nobody else holds more than one
-//! lock, none can wait for the other. A renewal keeps the shard bytes, so the old and the new row
+//! turns; they may then lock several shards, and since nobody else holds more than one, none can
+//! wait for the other. The endings are locked last, for a moment, and always under the lock of
+//! the row that is compared with them. A renewal keeps the shard bytes, so the old and the new row
 //! lie under one lock and change in one step.
 //!
 //! The index ordered by deadline is a list of IDs for each bucket. Its entries are hints: the
