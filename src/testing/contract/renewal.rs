@@ -151,6 +151,7 @@ async fn merge_until_refused(trial: &Trial, id: SessionId) -> Verdict<(u64, Abse
             return Ok((made, refused(&outcome)?));
         }
         made += 1;
+        std::thread::yield_now();
         ensure!(began.elapsed() < 20 * SECOND, "the renewal is never seen");
     }
 }
@@ -193,7 +194,7 @@ async fn watch(trial: &Trial, id: SessionId, target: SessionId) -> Verdict {
                 let both = new_first && trial.handles().len() == 1;
                 ensure!(!both, "both sessions were alive");
                 ensure!(began.elapsed() < 5 * SECOND, "the renewal is never seen");
-                tokio::task::yield_now().await;
+                std::thread::yield_now();
             }
             Loaded::Absent(Absence::Superseded { successor }) if successor == target => {
                 let new = store.load(&target, &trial.access()).await?;
