@@ -33,7 +33,7 @@ fastsession::contract_tests!(
 );
 
 mod broken {
-    use super::{Suite, rounds};
+    use super::Suite;
     use fastsession::testing::broken;
     use fastsession::testing::contract::Check;
 
@@ -41,7 +41,7 @@ mod broken {
     async fn every_broken_store_is_rejected_by_the_check_for_its_fault() {
         for store in broken::ALL {
             let check = Check::named(store.rejected_by()).unwrap();
-            let verdict = check.run(&Suite::new(*store).rounds(rounds(5000))).await;
+            let verdict = check.run(&Suite::new(*store).rounds(5000)).await;
             assert!(verdict.is_err(), "{:?} passed {}", store.name(), check.name());
         }
     }
