@@ -36,6 +36,13 @@ impl Location {
         }
     }
 
+    /// The failure, with the path it is about.
+    pub(crate) fn failed(&self, verb: &str, error: Error) -> Failure {
+        let failure = Failure::from(error);
+        let what = format!("{} cannot be {verb}: {}", self.path.display(), failure.what);
+        Failure { what, ..failure }
+    }
+
     fn missing(&self, program: &str) -> Failure {
         let why = match self.origin {
             Origin::Flag => "the path is that of --db",
@@ -64,9 +71,7 @@ pub(crate) fn open(
         if error.is_not_found() {
             return location.missing(program);
         }
-        let failure = Failure::from(error);
-        let path = location.path.display();
-        Failure { what: format!("{path} cannot be opened: {}", failure.what), ..failure }
+        location.failed("opened", error)
     })
 }
 
