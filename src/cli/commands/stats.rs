@@ -235,11 +235,8 @@ impl Histogram {
             let length = (bucket.count.saturating_mul(BAR)).div_ceil(most);
             let bar = "█".repeat(usize::try_from(length).unwrap_or(0));
             let bar = console.paint(Style::Cyan, &bar);
-            out + &format!(
-                "  {:<14}  {:>8}  {bar}
-",
-                bucket.label, bucket.count
-            )
+            let line = format!("  {:<14}  {:>8}  {bar}", bucket.label, bucket.count);
+            out + line.trim_end() + "\n"
         })
     }
 }
