@@ -274,9 +274,8 @@ impl Record {
     }
 
     fn is_plausible(&self) -> bool {
-        let mark_known = !self.has(ENDED)
-            || EndedBy::from_code(self.bytes[self.layout.mark as usize + 24]).is_some();
-        mark_known && self.created_at() <= self.absolute_at()
+        // Instants are in no certain order: a clock may be stepped back between two of them.
+        !self.has(ENDED) || EndedBy::from_code(self.bytes[self.layout.mark as usize + 24]).is_some()
     }
 }
 
@@ -492,7 +491,7 @@ impl Header {
 
 /// Whole seconds, rounded up, so that a short timeout never becomes none.
 fn whole_seconds(duration: Duration) -> u32 {
-    let secs = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    let secs = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
     u32::try_from(secs).unwrap_or(u32::MAX)
 }
 

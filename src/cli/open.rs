@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::exit::{self, Failure, Outcome};
-use crate::error::{Error, Result};
-use crate::store::SessionStore;
+use crate::error::Result;
+use crate::store::{RedbStore, SessionStore};
 
 const DEFAULT_PATH: &str = "./sessions.redb";
 
@@ -34,13 +34,6 @@ impl Location {
             (None, Some(path)) => Self { path: path.into(), origin: Origin::Environment },
             (None, None) => Self { path: DEFAULT_PATH.into(), origin: Origin::Default },
         }
-    }
-
-    /// The failure, with the path it is about.
-    pub(crate) fn failed(&self, verb: &str, error: Error) -> Failure {
-        let failure = Failure::from(error);
-        let what = format!("{} cannot be {verb}: {}", self.path.display(), failure.what);
-        Failure { what, ..failure }
     }
 
     fn missing(&self, program: &str) -> Failure {
@@ -71,28 +64,26 @@ pub(crate) fn open(
         if error.is_not_found() {
             return location.missing(program);
         }
-        location.failed("opened", error)
+        Failure::from(error)
     })
 }
 
 /// Opens the file at `location`, which must exist, waiting for its locks at most `wait`.
-pub(crate) fn existing(location: &Location, _wait: Duration) -> Result<Arc<dyn SessionStore>> {
-    Err(no_file_store(location))
+pub(crate) fn existing(location: &Location, wait: Duration) -> Result<Arc<dyn SessionStore>> {
+    let builder = RedbStore::builder(&location.path).must_exist().wait(wait).without_sweeping();
+    Ok(Arc::new(builder.open()?))
 }
 
 /// Makes a database at `location`, where there must be none.
 pub(crate) fn create(location: &Location) -> Result<Arc<dyn SessionStore>> {
-    Err(no_file_store(location))
-}
-
-fn no_file_store(_: &Location) -> Error {
-    Error::unavailable("this build has no file store")
+    let builder = RedbStore::builder(&location.path).create_new().without_sweeping();
+    Ok(Arc::new(builder.open()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::error::{Error, Kind};
 
     fn missing(flag: Option<&str>, environment: Option<&str>) -> Failure {
         let location = Location::find(flag.map(Path::new), environment.map(Into::into));

@@ -96,8 +96,15 @@ struct AllEndings {
     generation: u64,
     everyone: Option<Ending>,
     users: HashMap<Box<str>, Ending>,
-    /// Endings whose rows still have to lose their data; everyone's is `None`.
-    pending: Vec<Option<Box<str>>>,
+    /// Endings whose rows still have to lose their data.
+    pending: Vec<PendingEnding>,
+}
+
+#[derive(Clone)]
+struct PendingEnding {
+    generation: u64,
+    /// `None` is everyone.
+    user: Option<Box<str>>,
 }
 
 /// IDs are hashes: eight of their bytes are a hash.
@@ -237,11 +244,18 @@ impl Inner {
         }
     }
 
+    /// A row, and the endings read under its lock: an ending that spares it changes both.
+    fn row(&self, id: &SessionId) -> Option<(Record, Endings)> {
+        let shard = self.shards[Self::shard_of(id)].read();
+        let record = shard.rows.get(id)?;
+        Some((record.clone(), self.endings_of(record.user())))
+    }
+
     fn load(&self, id: &SessionId, access: &Access) -> Result<Loaded> {
         self.open()?;
-        let record = self.shards[Self::shard_of(id)].read().rows.get(id).cloned();
-        let Some(record) = record else { return Ok(Loaded::Absent(Absence::NotFound)) };
-        let endings = self.endings_of(record.user());
+        let Some((record, endings)) = self.row(id) else {
+            return Ok(Loaded::Absent(Absence::NotFound));
+        };
         Ok(match record.absence(access.at, access.timeouts.as_ref(), &endings) {
             None => Loaded::Live(record),
             Some(absence) => Loaded::Absent(absence),
@@ -263,8 +277,10 @@ impl Inner {
         let several_rows =
             matches!(commit.op, Op::Renew { .. } | Op::Create { login: Some(_), .. });
         let users = several_rows.then(|| self.users.lock());
-        let own = Self::shard_of(&commit.id);
-        let mut view = View { inner: self, own, shard: self.shards[own].write(), users };
+        let mut view = View { users, ..View::of_one(self, &commit.id) };
+        if let Op::Renew { new_id, .. } = &commit.op {
+            view.hold(new_id);
+        }
         let Applied { outcome, write, more } = apply(commit, &mut view)?;
         let writes = write.into_iter().chain(more);
         self.check_room(writes.clone())?;
@@ -310,6 +326,7 @@ impl Inner {
         let at = self.clock.now();
         let mut users = self.users.lock();
         let target = self.max_bytes - self.max_bytes / 16;
+        let is_anonymous = |row: &Record| row.user().is_none() && row.mark() == Mark::None;
         let mut anonymous = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.write();
@@ -322,8 +339,7 @@ impl Inner {
             for id in over {
                 self.remove(&mut shard, &mut users, &id);
             }
-            let live =
-                shard.rows.iter().filter(|(_, r)| r.user().is_none() && r.mark() == Mark::None);
+            let live = shard.rows.iter().filter(|(_, row)| is_anonymous(row));
             anonymous.extend(live.map(|(id, record)| (record.last_seen_at(), *id)));
         }
         anonymous.sort_unstable();
@@ -332,7 +348,7 @@ impl Inner {
                 return;
             }
             let mut shard = self.shards[Self::shard_of(&id)].write();
-            if shard.rows.get(&id).is_some_and(|record| record.user().is_none()) {
+            if shard.rows.get(&id).is_some_and(is_anonymous) {
                 self.remove(&mut shard, &mut users, &id);
             }
         }
@@ -342,6 +358,16 @@ impl Inner {
     fn is_removable(&self, record: &Record, at: Timestamp) -> bool {
         let endings = self.endings_of(record.user());
         record.absence(at, None, &endings).is_some() && !record.is_in_grace(at)
+    }
+
+    fn insert(&self, shard: &mut Shard, id: SessionId, after: Record) {
+        let key = after.index_key();
+        self.bytes.fetch_add(cost(&after), Ordering::Relaxed);
+        let before = shard.rows.insert(id, after);
+        self.bytes.fetch_sub(before.as_ref().map_or(0, cost), Ordering::Relaxed);
+        if before.is_none_or(|before| before.index_key() != key) {
+            shard.deadlines.entry(key).or_default().push(id);
+        }
     }
 
     fn remove(&self, shard: &mut Shard, users: &mut Users, id: &SessionId) {
@@ -354,42 +380,64 @@ impl Inner {
 
     fn page(&self, query: &Query) -> Result<Page> {
         self.open()?;
-        let timing = *self.timing.read();
+        let touch_interval = self.timing.read().touch_interval;
+        let mut page = Page::default();
+        match query.filter.wanted_user() {
+            Some(user) => {
+                // Held throughout, so that none of them is renewed meanwhile.
+                let users = self.users.lock();
+                let ids = users.sessions.get(user).into_iter().flatten();
+                for id in ids.filter(|id| is_wanted(query, id)) {
+                    let shard = self.shards[Self::shard_of(id)].read();
+                    self.list(&shard, *id, query, touch_interval, &mut page);
+                    if page.next.is_some() {
+                        break;
+                    }
+                }
+            }
+            None => self.page_of_all(query, touch_interval, &mut page),
+        }
+        Ok(page)
+    }
+
+    /// One shard after the other in order of ID. A renewal stays in its shard, so each session is
+    /// met once.
+    fn page_of_all(&self, query: &Query, touch_interval: Duration, page: &mut Page) {
         let (first, last) = query.filter.id_range();
         let first = query.after.map_or(first, |after| first.max(after));
-        let beyond = |id: &SessionId| {
-            *id >= first && *id <= last && query.after.is_none_or(|after| *id > after)
-        };
-        let mut ids: Vec<SessionId> =
-            match query.filter.wanted_user() {
-                Some(user) => self.users.lock().sessions.get(user).map_or_else(Vec::new, |ids| {
-                    ids.iter().filter(|id| beyond(id)).copied().collect()
-                }),
-                None => {
-                    let ids_of = |shard: &RwLock<Shard>| -> Vec<SessionId> {
-                        shard.read().rows.keys().filter(|id| beyond(id)).copied().collect()
-                    };
-                    self.shards.iter().flat_map(ids_of).collect()
-                }
-            };
-        ids.sort_unstable();
-        let mut page = Page::default();
-        let mut ids = ids.into_iter().peekable();
-        while let Some(id) = ids.next() {
-            let Some(record) = self.shards[Self::shard_of(&id)].read().rows.get(&id).cloned()
-            else {
-                continue;
-            };
-            let endings = self.endings_of(record.user());
-            if query.filter.matches(&id, &record, &endings, query.at, timing.touch_interval) {
-                page.sessions.push(Summary::new(id, &record, &endings, query.at));
-                if page.sessions.len() >= query.limit.max(1) {
-                    page.next = ids.peek().map(|_| id);
-                    return Ok(page);
+        for byte in first.as_bytes()[0]..=last.as_bytes()[0] {
+            let shard = self.shards[usize::from(byte) % SHARDS].read();
+            let mut ids: Vec<_> = shard
+                .rows
+                .keys()
+                .filter(|id| id.as_bytes()[0] == byte && is_wanted(query, id))
+                .copied()
+                .collect();
+            ids.sort_unstable();
+            for id in ids {
+                self.list(&shard, id, query, touch_interval, page);
+                if page.next.is_some() {
+                    return;
                 }
             }
         }
-        Ok(page)
+    }
+
+    /// Adds a row to the page if it matches.
+    fn list(
+        &self,
+        shard: &Shard,
+        id: SessionId,
+        query: &Query,
+        touch_interval: Duration,
+        page: &mut Page,
+    ) {
+        let Some(record) = shard.rows.get(&id) else { return };
+        let endings = self.endings_of(record.user());
+        if query.filter.matches(&id, record, &endings, query.at, touch_interval) {
+            page.sessions.push(Summary::new(id, record, &endings, query.at));
+            page.next = (page.sessions.len() >= query.limit.max(1)).then_some(id);
+        }
     }
 
     fn end(&self, end: &End) -> Result<EndReport> {
@@ -410,8 +458,7 @@ impl Inner {
         let touch_interval = self.timing.read().touch_interval;
         let mut report = EndReport::default();
         for id in ids.iter().filter(|id| Some(**id) != end.except) {
-            let own = Self::shard_of(id);
-            let mut view = View { inner: self, own, shard: self.shards[own].write(), users: None };
+            let mut view = View::of_one(self, id);
             let Some(record) = view.get(id)? else { continue };
             let endings = self.endings_of(record.user());
             match end_record(&record, &endings, end.at, end.by, self.keep_ended)? {
@@ -432,8 +479,11 @@ impl Inner {
         let _users = self.users.lock();
         let mut spared = end.except.map(|id| (id, self.shards[Self::shard_of(&id)].write()));
         let mut endings = self.endings.write();
-        let of_user = user.and_then(|user| endings.users.get(user).copied());
-        let before = Endings { everyone: endings.everyone, user: of_user };
+        let spared = spared.as_mut().and_then(|(id, shard)| shard.rows.get_mut(id)).filter(|row| {
+            let of_user = row.user().and_then(|user| endings.users.get(user).copied());
+            let before = Endings { everyone: endings.everyone, user: of_user };
+            row.absence(end.at, None, &before).is_none()
+        });
         endings.generation += 1;
         let generation = endings.generation;
         let ending = Ending { generation, at: end.at, by: end.by };
@@ -441,23 +491,20 @@ impl Inner {
             Some(user) => drop(endings.users.insert(user.into(), ending)),
             None => endings.everyone = Some(ending),
         }
-        endings.pending.push(user.map(Into::into));
+        endings.pending.push(PendingEnding { generation, user: user.map(Into::into) });
         self.any_ending.store(true, Ordering::Release);
-        if let Some((id, shard)) = &mut spared
-            && let Some(record) = shard.rows.get(id)
-            && record.absence(end.at, None, &before).is_none()
-        {
-            let mut header = record.header();
+        if let Some(row) = spared {
+            let mut header = row.header();
             header.generation = generation;
-            let record = Record::new(&header, record.data())?;
-            shard.rows.insert(*id, record);
+            *row = Record::new(&header, row.data())?;
         }
         Ok(EndReport::default())
     }
 
     fn sweep(&self, sweep: Sweep) -> Swept {
-        if let Some(user) = self.endings.read().pending.first().cloned() {
-            self.finish_ending(user.as_deref());
+        let pending = self.endings.read().pending.first().cloned();
+        if let Some(pending) = pending {
+            self.finish_ending(&pending);
         }
         let mut users = self.users.lock();
         let mut swept = Swept::default();
@@ -494,8 +541,8 @@ impl Inner {
         sweep: &Sweep,
     ) -> Fate {
         let Some(record) = shard.rows.get(&id) else { return Fate::Forgotten };
-        if record.index_key().over != key.over {
-            // It ended since it was filed here, and was filed anew then.
+        if record.index_key() != key {
+            // It ended, or its deadline became an earlier one, and it was filed anew then.
             return Fate::Forgotten;
         }
         let due = if sweep.purge {
@@ -518,8 +565,8 @@ impl Inner {
     }
 
     /// Takes the data from what an ending of many ended.
-    fn finish_ending(&self, user: Option<&str>) {
-        let ids: Vec<_> = match user {
+    fn finish_ending(&self, pending: &PendingEnding) {
+        let ids: Vec<_> = match &pending.user {
             Some(user) => {
                 let users = self.users.lock();
                 users.sessions.get(user).map_or_else(Vec::new, |ids| ids.iter().copied().collect())
@@ -531,9 +578,8 @@ impl Inner {
                 .collect(),
         };
         for id in ids {
-            let own = Self::shard_of(&id);
-            let mut view = View { inner: self, own, shard: self.shards[own].write(), users: None };
-            let Some(record) = view.shard.rows.get(&id).cloned() else { continue };
+            let mut view = View::of_one(self, &id);
+            let Ok(Some(record)) = view.get(&id) else { continue };
             let ending = self.endings_of(record.user()).ending(record.generation());
             if record.mark() == Mark::None
                 && let Some(ending) = ending
@@ -544,12 +590,21 @@ impl Inner {
             }
         }
         let mut endings = self.endings.write();
-        endings.pending.retain(|pending| pending.as_deref() != user);
-        if let Some(user) = user {
-            // No row of an earlier generation is left, and none can be written.
+        endings.pending.retain(|other| other.generation != pending.generation);
+        // No row of an earlier generation is left, and none can be written. A later ending of the
+        // same user has rows of its own to finish.
+        if let Some(user) = &pending.user
+            && endings.users.get(user).is_some_and(|last| last.generation == pending.generation)
+        {
             endings.users.remove(user);
         }
     }
+}
+
+/// Whether it lies behind the last page and in the filter's range.
+fn is_wanted(query: &Query, id: &SessionId) -> bool {
+    let (first, last) = query.filter.id_range();
+    (first..=last).contains(id) && query.after.is_none_or(|after| *id > after)
 }
 
 /// Whether the store's own sweeping removes it.
@@ -595,19 +650,34 @@ impl Users {
     }
 }
 
-/// The rows as one commit sees them: its own shard locked, the others one at a time.
+/// The rows as one commit sees them: its own shard locked, and that of the new ID of a renewal,
+/// the others one at a time.
 struct View<'a> {
     inner: &'a Inner,
-    own: usize,
-    shard: RwLockWriteGuard<'a, Shard>,
+    held: Vec<(usize, RwLockWriteGuard<'a, Shard>)>,
     users: Option<MutexGuard<'a, Users>>,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    fn of_one(inner: &'a Inner, id: &SessionId) -> Self {
+        let mut view = Self { inner, held: Vec::with_capacity(1), users: None };
+        view.hold(id);
+        view
+    }
+
+    fn hold(&mut self, id: &SessionId) {
+        let number = Inner::shard_of(id);
+        if self.held(number).is_none() {
+            self.held.push((number, self.inner.shards[number].write()));
+        }
+    }
+
+    fn held(&mut self, number: usize) -> Option<&mut Shard> {
+        self.held.iter_mut().find(|(held, _)| *held == number).map(|(_, shard)| &mut **shard)
+    }
+
     fn put(&mut self, write: Write) {
         let Write { id, before, after } = write;
-        self.inner.bytes.fetch_add(cost(&after), Ordering::Relaxed);
-        self.inner.bytes.fetch_sub(before.as_ref().map_or(0, cost), Ordering::Relaxed);
         let user_before = before.as_ref().and_then(Record::user);
         if let Some(users) = self.users.as_mut().filter(|_| user_before != after.user()) {
             if let Some(user) = user_before {
@@ -617,26 +687,25 @@ impl View<'_> {
                 users.sessions.entry(user.into()).or_default().insert(id);
             }
         }
-        let key = after.index_key();
-        let refiled = before.is_none_or(|before| before.index_key() != key);
-        let insert = |shard: &mut Shard| {
-            shard.rows.insert(id, after);
-            if refiled {
-                shard.deadlines.entry(key).or_default().push(id);
-            }
-        };
-        match Inner::shard_of(&id) {
-            own if own == self.own => insert(&mut self.shard),
-            other => insert(&mut self.inner.shards[other].write()),
+        let (inner, number) = (self.inner, Inner::shard_of(&id));
+        if let Some(shard) = self.held(number) {
+            return inner.insert(shard, id, after);
+        }
+        // One that the cap ends. It was read under an earlier hold of this lock: if it has ended
+        // since, that mark stays.
+        let mut shard = inner.shards[number].write();
+        if shard.rows.get(&id).is_some_and(|row| row.mark() == Mark::None) {
+            inner.insert(&mut shard, id, after);
         }
     }
 }
 
 impl Rows for View<'_> {
     fn get(&mut self, id: &SessionId) -> Result<Option<Record>> {
-        Ok(match Inner::shard_of(id) {
-            own if own == self.own => self.shard.rows.get(id).cloned(),
-            other => self.inner.shards[other].read().rows.get(id).cloned(),
+        let number = Inner::shard_of(id);
+        Ok(match self.held(number) {
+            Some(shard) => shard.rows.get(id).cloned(),
+            None => self.inner.shards[number].read().rows.get(id).cloned(),
         })
     }
 
@@ -682,11 +751,8 @@ impl SessionStore for MemoryStore {
     }
 
     fn inspect(&self, id: &SessionId) -> Answer<Option<Inspected>> {
-        let record = self.inner.shards[Inner::shard_of(id)].read().rows.get(id).cloned();
-        let inspected = record.map(|record| {
-            let endings = self.inner.endings_of(record.user());
-            Inspected { record, endings }
-        });
+        let row = self.inner.row(id);
+        let inspected = row.map(|(record, endings)| Inspected { record, endings });
         Answer::ready(self.inner.open().map(|()| inspected))
     }
 
@@ -713,7 +779,7 @@ impl SessionStore for MemoryStore {
     }
 
     fn timing(&self) -> Answer<Timing> {
-        Answer::ready(Ok(*self.inner.timing.read()))
+        Answer::ready(self.inner.open().map(|()| *self.inner.timing.read()))
     }
 
     fn keys(&self, _: Freshness) -> Answer<KeyRing> {

@@ -41,7 +41,11 @@ mod apply;
 mod filter;
 mod memory;
 mod operations;
+#[cfg(feature = "redb")]
+mod redb;
 
+#[cfg(feature = "redb")]
+pub use self::redb::{Durability, RedbStore, RedbStoreBuilder};
 pub use answer::Answer;
 pub use apply::{Applied, Rows, Write, apply, end_record};
 pub use filter::{Filter, Summary};

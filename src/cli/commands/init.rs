@@ -17,7 +17,7 @@ struct Made {
 
 pub(crate) async fn run(location: &Location, format: Format, console: &mut Console<'_>) -> Outcome {
     report::require_object_format(format)?;
-    let store = open::create(location).map_err(|error| location.failed("made", error))?;
+    let store = open::create(location)?;
     let ring = store.keys(Freshness::Current).await?;
     store.close().await?;
     let path = location.path.display().to_string();

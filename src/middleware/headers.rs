@@ -1,0 +1,108 @@
+//! The headers of the response.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum_core::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, COOKIE, ORIGIN, REFERER, SET_COOKIE, VARY};
+use http::{HeaderMap, HeaderValue};
+
+use super::layer::Config;
+use crate::error::{Error, Kind};
+use crate::session::{Closing, ClosingCookie};
+
+/// What is kept of a request until its response leaves.
+#[derive(Clone)]
+pub(super) struct ClosingRequest {
+    pub(super) config: Arc<Config>,
+    pub(super) is_activity: bool,
+    /// The page that made the request says it came over plain HTTP.
+    pub(super) plain_http: bool,
+}
+
+impl ClosingRequest {
+    /// The response as it leaves.
+    pub(super) fn dress(&self, response: Response, closing: Closing) -> Response {
+        let Closing { consulted, cookie, error } = closing;
+        let mut response = match error {
+            Some(error) => error.into_response(),
+            None => response,
+        };
+        let cookie = cookie.map(|cookie| self.set_cookie(cookie)).transpose();
+        let cookie = cookie.unwrap_or_else(|error| {
+            response = error.into_response();
+            None
+        });
+        response = self.config.hook(response);
+        let headers = response.headers_mut();
+        if let Some(cookie) = cookie {
+            headers.append(SET_COOKIE, cookie);
+            headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        }
+        if consulted && !varies_by_cookie(headers) {
+            headers.append(VARY, HeaderValue::from_name(COOKIE));
+        }
+        response
+    }
+
+    fn set_cookie(&self, cookie: ClosingCookie) -> Result<HeaderValue, Error> {
+        let options = &self.config.shared.settings.cookie;
+        let text = match cookie {
+            ClosingCookie::Set { value, max_age } => {
+                self.warn_of_plain_http();
+                options.set_cookie(&value, max_age)
+            }
+            ClosingCookie::Delete => options.delete_cookie(),
+        };
+        let mut value = HeaderValue::try_from(text)
+            .map_err(|_| Error::new(Kind::Invalid, "the cookie's attributes fit no header"))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    fn warn_of_plain_http(&self) {
+        if self.plain_http && !self.config.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "a Secure session cookie was set for a page on http://, where browsers drop it; \
+                 CookieOptions::insecure_http() is for development without TLS"
+            );
+        }
+    }
+}
+
+impl Config {
+    /// Whether the warning about plain HTTP is still to be given.
+    pub(super) fn may_warn(&self) -> bool {
+        self.shared.settings.cookie.is_secure() && !self.warned.load(Ordering::Relaxed)
+    }
+
+    /// Lets the application turn an error into a response of its own.
+    fn hook(&self, mut response: Response) -> Response {
+        let Some(hook) = &self.on_error else { return response };
+        let Some(error) = response.extensions_mut().remove::<Error>() else { return response };
+        if let Some(own) = hook(&error) {
+            return own;
+        }
+        // Another layer around this one may know what to do.
+        response.extensions_mut().insert(error);
+        response
+    }
+}
+
+/// Whether a browser says the page is on `http://`. On localhost that is as good as TLS.
+pub(super) fn claims_plain_http(headers: &HeaderMap) -> bool {
+    let page = headers.get(ORIGIN).or_else(|| headers.get(REFERER));
+    let host = page.and_then(|page| page.as_bytes().strip_prefix(b"http://"));
+    host.is_some_and(|host| {
+        ![&b"localhost"[..], b"127.", b"[::1]"].iter().any(|local| host.starts_with(local))
+    })
+}
+
+fn varies_by_cookie(headers: &HeaderMap) -> bool {
+    headers.get_all(VARY).iter().any(|value| {
+        value.as_bytes().split(|&byte| byte == b',').any(|name| {
+            let name = name.trim_ascii();
+            name == b"*" || name.eq_ignore_ascii_case(b"cookie")
+        })
+    })
+}

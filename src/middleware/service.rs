@@ -1,0 +1,92 @@
+//! The service around a handler.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum_core::response::{IntoResponse, Response};
+use http::Request;
+use http::header::COOKIE;
+use tower_service::Service;
+
+use super::future::ResponseFuture;
+use super::headers::{ClosingRequest, claims_plain_http};
+use super::layer::Config;
+use crate::session::{Carried, Inner, Realm, Session};
+
+/// What [`SessionLayer`](super::SessionLayer) makes of a service.
+pub struct SessionService<I, R: Realm = ()> {
+    inner: I,
+    config: Arc<Config>,
+    realm: PhantomData<fn() -> R>,
+}
+
+impl<I, R: Realm> SessionService<I, R> {
+    pub(super) fn new(inner: I, config: Arc<Config>) -> Self {
+        Self { inner, config, realm: PhantomData }
+    }
+}
+
+impl<I: Clone, R: Realm> Clone for SessionService<I, R> {
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), Arc::clone(&self.config))
+    }
+}
+
+impl<I: fmt::Debug, R: Realm> fmt::Debug for SessionService<I, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionService").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl<I, R, B> Service<Request<B>> for SessionService<I, R>
+where
+    I: Service<Request<B>>,
+    I::Response: IntoResponse,
+    R: Realm,
+{
+    type Response = Response;
+    type Error = I::Error;
+    type Future = ResponseFuture<I::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), I::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (mut request, verdict) = self.config.judge(request);
+        if verdict.skip {
+            return ResponseFuture::aside(self.inner.call(request));
+        }
+        let carried = Carried::new(request.headers().get_all(COOKIE).iter().cloned());
+        let session = Arc::new(Inner::carrying(Arc::clone(&self.config.shared), carried));
+        let closing = ClosingRequest {
+            config: Arc::clone(&self.config),
+            is_activity: verdict.is_activity,
+            plain_http: self.config.may_warn() && claims_plain_http(request.headers()),
+        };
+        request.extensions_mut().insert(Session::<R>::from_inner(Arc::clone(&session)));
+        ResponseFuture::new(self.inner.call(request), session, closing)
+    }
+}
+
+/// What the application's predicates say of a request.
+struct Verdict {
+    skip: bool,
+    is_activity: bool,
+}
+
+impl Config {
+    fn judge<B>(&self, request: Request<B>) -> (Request<B>, Verdict) {
+        if self.skip.is_empty() && self.touch_when.is_none() {
+            return (request, Verdict { skip: false, is_activity: true });
+        }
+        let (parts, body) = request.into_parts();
+        let verdict = Verdict {
+            skip: self.skip.iter().any(|skips| skips(&parts)),
+            is_activity: self.touch_when.as_ref().is_none_or(|counts| counts(&parts)),
+        };
+        (Request::from_parts(parts, body), verdict)
+    }
+}

@@ -1,0 +1,188 @@
+//! Ending this session, and others; waiting for the end.
+
+use std::time::Duration;
+
+use super::commit::Head;
+use super::state::{CookieDue, Lost, State};
+use super::{Inner, Realm, Session};
+use crate::error::Result;
+use crate::id::SessionId;
+use crate::origin::Origin;
+use crate::record::{Absence, EndedBy};
+use crate::store::{Expired, Loaded, Op, Outcome, Selector, Summary, expire, sessions_of};
+
+/// How often [`Session::ended`] looks.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+impl Inner {
+    async fn destroy(&self) -> Result<()> {
+        self.loaded().await?;
+        let _turn = self.turn.lock().await;
+        let id = {
+            let state = self.state.lock();
+            match (&state.live, state.lost) {
+                (Some(live), _) => Some(live.id),
+                // Its successor lives on: to call that a logout would be a lie.
+                (None, Some(Lost::Superseded)) if !state.was_ended() => {
+                    return Err(Lost::Superseded.error());
+                }
+                (None, _) => None,
+            }
+        };
+        let owns_cookie = match id {
+            Some(id) => self.end(id).await?,
+            None => self.state.lock().lost.is_none(),
+        };
+        self.state.lock().begin_anew(owns_cookie);
+        Ok(())
+    }
+
+    /// Ends the session and says whether its cookie is still this response's to delete.
+    async fn end(&self, id: SessionId) -> Result<bool> {
+        let op = Op::End { by: EndedBy::Application, grace: self.shared.settings.grace };
+        match self.shared.commit(id, op).await? {
+            Outcome::Absent(Absence::Superseded { .. }) => {
+                Err(self.state.lock().lose(Lost::Superseded))
+            }
+            Outcome::Absent(Absence::Ended { concurrent: true, .. }) => Ok(false),
+            _ => Ok(true),
+        }
+    }
+
+    /// The user and their session, after committing what is staged.
+    async fn me(&self) -> Result<Option<(Box<str>, SessionId)>> {
+        self.loaded().await?;
+        let _turn = self.turn.lock().await;
+        if self.state.lock().staged.is_some() {
+            self.commit_pending(Head::AsKnown).await?;
+        }
+        let state = self.state.lock();
+        Ok(state.live.as_ref().and_then(|live| Some((live.record.user()?.into(), live.id))))
+    }
+
+    async fn siblings(&self) -> Result<Vec<Summary>> {
+        self.loaded().await?;
+        let (user, own) = {
+            let state = self.state.lock();
+            let Some(user) = state.user() else { return Ok(Vec::new()) };
+            (Box::<str>::from(user), state.live.as_ref().map(|live| live.id))
+        };
+        let mut sessions = sessions_of(&*self.shared.store, &user).await?;
+        sessions.retain(|session| Some(session.id) != own);
+        Ok(sessions)
+    }
+
+    async fn ended(&self) {
+        let mut watched = None;
+        loop {
+            if self.loaded().await.is_ok() {
+                let id = watched.or_else(|| self.state.lock().live.as_ref().map(|live| live.id));
+                let Some(id) = id else { return };
+                watched = Some(id);
+                match self.shared.load(&id).await {
+                    Ok(Loaded::Absent(Absence::Superseded { successor })) => {
+                        watched = Some(successor);
+                        continue;
+                    }
+                    Ok(Loaded::Absent(_)) => return,
+                    // A store that is down ends nobody's session.
+                    Ok(Loaded::Live(_)) | Err(_) => {}
+                }
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+}
+
+impl State {
+    /// Whether the session is known to have ended, rather than to have been replaced.
+    fn was_ended(&self) -> bool {
+        self.origin == Some(Origin::Ended)
+    }
+
+    /// The handle of a visitor who has no session; one that may make a new one only if the cookie
+    /// is this response's to set.
+    fn begin_anew(&mut self, owns_cookie: bool) {
+        self.discard();
+        self.live = None;
+        self.resign = false;
+        self.cookie = CookieDue::None;
+        if !owns_cookie {
+            self.lost.get_or_insert(Lost::Superseded);
+        } else if self.client_has_cookie && !self.head_sent {
+            self.cookie = CookieDue::Delete;
+        }
+    }
+}
+
+impl<R: Realm> Session<R> {
+    /// Ends the session, durably when this returns: logout. Its token is dead, the response
+    /// deletes the cookie, and the handle is that of a new anonymous visitor.
+    ///
+    /// What is pending is dropped. If there is no session, this is done already. An error means
+    /// that the session may still live, and leaves the cookie alone: `is_superseded()` if it was
+    /// renewed by a request running beside this one, so that it lives on under another token.
+    ///
+    /// ```
+    /// # async fn demo(session: fastsession::Session) -> fastsession::Result<()> {
+    /// session.destroy().await?;
+    /// session.insert("flash", "You are signed out.").await?; // in a new session
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "logout")]
+    #[doc(alias = "invalidate")]
+    #[doc(alias = "flush")]
+    pub async fn destroy(&self) -> Result<()> {
+        self.inner.destroy().await
+    }
+
+    /// Ends all other sessions of this session's user, of every realm: after a change of the
+    /// password. A staged [`login`](Self::login) or [`renew`](Self::renew) is committed first.
+    /// Does nothing if nobody is signed in.
+    ///
+    /// ```
+    /// # async fn demo(session: fastsession::Session) -> fastsession::Result<()> {
+    /// session.renew().await?;
+    /// session.destroy_others().await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn destroy_others(&self) -> Result<Expired> {
+        let Some((user, id)) = self.inner.me().await? else {
+            return Ok(Expired::default());
+        };
+        let others = Selector::user(user).except(id);
+        expire(&*self.inner.shared.store, others, EndedBy::Application).await
+    }
+
+    /// The other live sessions of this session's user, of every realm: "your devices". Empty if
+    /// nobody is signed in.
+    ///
+    /// ```
+    /// # async fn demo(session: fastsession::Session) -> fastsession::Result<()> {
+    /// for device in session.siblings().await? {
+    ///     println!("{}", device.label.as_deref().unwrap_or("unknown"));
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn siblings(&self) -> Result<Vec<Summary>> {
+        self.inner.siblings().await
+    }
+
+    /// Waits for the end of the session, whoever ends it and however, and returns within a
+    /// second of it. A renewal is not an end. Returns at once if there is no session.
+    ///
+    /// Needs a tokio runtime with its timer enabled.
+    ///
+    /// ```
+    /// # async fn next_message() {}
+    /// # async fn demo(session: fastsession::Session) {
+    /// tokio::select! {
+    ///     () = session.ended() => { /* close the socket */ }
+    ///     _ = next_message() => { /* … */ }
+    /// }
+    /// # }
+    /// ```
+    pub async fn ended(&self) {
+        self.inner.ended().await;
+    }
+}

@@ -1,0 +1,141 @@
+//! The response phase: decide, carry out, and say which headers the response gets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Inner;
+use super::commit::Head;
+use super::state::{CookieDue, State};
+use crate::error::{Error, Result};
+
+/// What the response is to carry.
+#[derive(Default)]
+pub(crate) struct Closing {
+    /// The session was asked for, so that the response depends on the cookie.
+    pub(crate) consulted: bool,
+    pub(crate) cookie: Option<ClosingCookie>,
+    /// The response must not go out: what it promises was not done.
+    pub(crate) error: Option<Error>,
+}
+
+pub(crate) enum ClosingCookie {
+    Set { value: String, max_age: Option<Duration> },
+    Delete,
+}
+
+/// What the layer knows about the response and the request.
+#[derive(Clone, Copy)]
+pub(crate) struct Closed {
+    /// The response is a 5xx: plain changes are dropped.
+    pub(crate) failed: bool,
+    /// This request counts as activity if it read the session.
+    pub(crate) is_activity: bool,
+}
+
+impl Inner {
+    /// The response phase, if there is nothing to wait for.
+    pub(crate) fn finish_now(&self, closed: Closed) -> Option<Closing> {
+        let _turn = self.turn.try_lock().ok()?;
+        let mut state = self.state.lock();
+        drop_changes_of_failure(&mut state, closed);
+        let waits = !state.draft.is_empty()
+            || state.staged.is_some()
+            || (state.resign && matches!(state.cookie, CookieDue::None))
+            || (self.shared.settings.create_always && !closed.failed && state.live.is_none());
+        if waits {
+            return None;
+        }
+        state.head_sent = true;
+        Some(self.close(&mut state, closed))
+    }
+
+    /// The response phase.
+    pub(crate) async fn finish(self: Arc<Self>, closed: Closed) -> Closing {
+        let _turn = self.turn.lock().await;
+        if self.shared.settings.create_always && !closed.failed {
+            self.prepare_empty_session().await;
+        }
+        let staged = {
+            let mut state = self.state.lock();
+            drop_changes_of_failure(&mut state, closed);
+            state.head_sent = true;
+            state.staged.is_some()
+        };
+        let committed = self.commit_pending(Head::Waiting).await;
+        let error = implicit_error(committed, staged);
+        if error.is_none() {
+            self.resign().await;
+        }
+        let closing = self.close(&mut self.state.lock(), closed);
+        Closing { error, ..closing }
+    }
+
+    /// Every visitor gets a session, if so configured; not if the store cannot tell whether there
+    /// is one already.
+    async fn prepare_empty_session(&self) {
+        if self.loaded().await.is_ok() {
+            let mut state = self.state.lock();
+            state.create_empty = state.live.is_none()
+                && state.lost.is_none()
+                && !matches!(state.cookie, CookieDue::Delete);
+        }
+    }
+
+    /// A cookie of a retiring key is signed anew, if its session is still current: otherwise it
+    /// could overwrite the cookie of the session that took its place.
+    async fn resign(&self) {
+        let id = {
+            let state = self.state.lock();
+            let due = state.resign && matches!(state.cookie, CookieDue::None);
+            state.live.as_ref().filter(|_| due).map(|live| live.id)
+        };
+        let Some(id) = id else { return };
+        // Failing costs nothing but another try with the next request.
+        let Ok(Some(value)) = self.own_cookie().await else { return };
+        if let Ok(true) = self.shared.is_live_now(&id).await {
+            self.state.lock().cookie = CookieDue::Set(value);
+        }
+    }
+
+    fn close(&self, state: &mut State, closed: Closed) -> Closing {
+        if closed.is_activity
+            && state.consulted
+            && let Some(live) = &mut state.live
+            && let Some(touched) = self.shared.touch(&live.id, &live.record)
+        {
+            live.record = touched;
+        }
+        let cookie = match std::mem::take(&mut state.cookie) {
+            CookieDue::None => None,
+            CookieDue::Delete => Some(ClosingCookie::Delete),
+            CookieDue::Set(value) => {
+                let at = self.shared.store.clock().now();
+                let max_age = state.max_age(&self.shared.settings, at);
+                Some(ClosingCookie::Set { value, max_age })
+            }
+        };
+        Closing { consulted: state.consulted, cookie, error: None }
+    }
+}
+
+fn drop_changes_of_failure(state: &mut State, closed: Closed) {
+    if !closed.failed {
+        return;
+    }
+    if state.panicked || (state.staged.is_none() && !state.draft.is_empty()) {
+        state.discard();
+        let id = state.live.as_ref().map(|live| tracing::field::display(live.id));
+        tracing::debug!(id, "session changes dropped: the response is an error");
+    }
+}
+
+/// The error the response has to become. Nobody asked for an implicit commit, so that the end of
+/// its session is nobody's error; what was staged was asked for.
+fn implicit_error(committed: Result<()>, staged: bool) -> Option<Error> {
+    let error = committed.err()?;
+    if !staged && (error.is_gone() || error.is_superseded()) {
+        tracing::debug!(%error, "session changes dropped");
+        return None;
+    }
+    Some(error)
+}

@@ -1,0 +1,179 @@
+//! The handle of one request's session.
+//!
+//! A [`Session`] knows nothing until it is asked: the cookie is looked at, verified and its record
+//! loaded by the first method that needs it. Changes are kept in the handle and committed in one
+//! step before the response head leaves, or at once by [`save`](Session::save); only
+//! [`update`](Session::update) and [`destroy`](Session::destroy) go to the store by themselves.
+//!
+//! # What is committed when
+//!
+//! | | success, 3xx, 4xx | 5xx | panic, hang-up |
+//! | --- | --- | --- | --- |
+//! | `insert`, `remove`, `clear`, `set_label`, `remember` | committed | dropped | dropped |
+//! | `renew`, `login`, and with them the changes above | committed | committed | dropped |
+//! | `update`, `destroy`, and whatever was `save`d | done when it returned | done | done |
+//!
+//! The changes of a request that also renews or signs in belong to that one step, and go the way
+//! it goes.
+//!
+//! # When the session ends meanwhile
+//!
+//! A commit never brings a session back. If it ended after it was loaded, `save`, `update` and
+//! `renew` are `is_gone()`; if it was renewed by a request running beside this one, or had been
+//! destroyed so when it was loaded, they are `is_superseded()`. Changes that nobody saved
+//! explicitly are dropped without an error. In neither case is a cookie set, which could
+//! overwrite the one the other request has set. Only [`login`](Session::login) starts a fresh
+//! session there.
+//!
+//! # After the head
+//!
+//! A handle may live longer than its request, in a WebSocket or a spawned task. It goes on
+//! reading and saving an existing session; what would need a cookie is `is_too_late()`. Changes
+//! nobody saved by then are lost with the last handle, which is logged as a warning.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+mod carried;
+mod commit;
+mod ending;
+#[cfg(feature = "axum")]
+mod finish;
+mod lifecycle;
+mod load;
+mod metadata;
+mod shared;
+mod state;
+mod update;
+mod values;
+
+#[cfg(feature = "axum")]
+pub(crate) use carried::Carried;
+#[cfg(feature = "axum")]
+pub(crate) use finish::{Closed, Closing, ClosingCookie};
+pub(crate) use shared::{Settings, Shared};
+use state::State;
+
+/// Which layer a session belongs to, where an application has several.
+///
+/// Each realm has its own cookie and its own handle type; a session of one is never found by
+/// another. `()` is the realm of an application with one layer.
+///
+/// ```
+/// use fastsession::{Realm, Session};
+///
+/// struct Admin;
+///
+/// impl Realm for Admin {
+///     const NAME: &'static str = "admin";
+/// }
+///
+/// async fn dashboard(visitor: Session, admin: Session<Admin>) { /* … */ }
+/// ```
+pub trait Realm: Send + Sync + 'static {
+    /// Stored with each session: at most 64 bytes, not empty, and never to be changed.
+    const NAME: &'static str;
+}
+
+/// Stored as none.
+impl Realm for () {
+    const NAME: &'static str = "";
+}
+
+/// The session of one request. Cheap to clone; clones are the same session.
+///
+/// An axum extractor; see the [module](self) for when changes are committed.
+///
+/// ```
+/// use fastsession::Session;
+///
+/// async fn add_to_cart(session: Session, item: String) -> fastsession::Result<String> {
+///     let mut cart: Vec<String> = session.get_or_default("cart").await?;
+///     cart.push(item);
+///     session.insert("cart", &cart).await?;
+///     Ok(format!("{} items", cart.len()))
+/// }
+/// ```
+pub struct Session<R: Realm = ()> {
+    inner: Arc<Inner>,
+    realm: PhantomData<fn() -> R>,
+}
+
+/// What the clones of a handle share.
+pub(crate) struct Inner {
+    shared: Arc<Shared>,
+    state: Mutex<State>,
+    /// Held by whoever commits. Taken before any lock of `update`'s.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Inner {
+    fn new(shared: Arc<Shared>, state: State) -> Self {
+        Self { shared, state: Mutex::new(state), turn: tokio::sync::Mutex::const_new(()) }
+    }
+
+    #[cfg(feature = "axum")]
+    pub(crate) fn carrying(shared: Arc<Shared>, carried: Carried) -> Self {
+        Self::new(shared, State { carried, ..State::default() })
+    }
+}
+
+impl<R: Realm> Session<R> {
+    pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
+        Self { inner, realm: PhantomData }
+    }
+
+    #[cfg(feature = "axum")]
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+}
+
+impl<R: Realm> Clone for Session<R> {
+    fn clone(&self) -> Self {
+        Self::from_inner(Arc::clone(&self.inner))
+    }
+}
+
+/// Shows the ID, never the data.
+impl<R: Realm> fmt::Debug for Session<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Session");
+        match self.inner.state.try_lock() {
+            Some(state) => {
+                out.field("id", &state.live.as_ref().map(|live| live.id));
+                out.field("origin", &state.origin);
+            }
+            None => {
+                out.field("id", &"(busy)");
+            }
+        }
+        out.finish_non_exhaustive()
+    }
+}
+
+/// Notices that the handler panics, which a layer within may turn into an ordinary 500.
+impl<R: Realm> Drop for Session<R> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(mut state) = self.inner.state.try_lock()
+        {
+            state.panicked = true;
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        if state.head_sent
+            && !state.draft.is_empty()
+            && let Some(live) = &state.live
+        {
+            tracing::warn!(id = %live.id, "session changes lost: never saved after the response");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What all sessions of one layer share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::cookie::CookieOptions;
+use crate::error::{Error, Kind, Result};
+use crate::expiry::Timeouts;
+use crate::id::SessionId;
+use crate::keyring::{KeyRing, Scope};
+use crate::record::Record;
+use crate::store::{
+    Access, Commit, DEFAULT_MAX_DATA_BYTES, Freshness, Loaded, Op, Outcome, SessionCap,
+    SessionStore,
+};
+
+/// How long a request that carries the token of a renewed or destroyed session is taken for one
+/// running beside the renewal.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// How often unknown key IDs may cause the ring to be read anew.
+const REREAD_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How a layer was configured.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) cookie: CookieOptions,
+    pub(crate) scope: Scope,
+    /// `None` where no layer is: the record's own.
+    pub(crate) timeouts: Option<Timeouts>,
+    /// `None`: derived from the timeouts.
+    pub(crate) touch_interval: Option<Duration>,
+    pub(crate) realm: Option<&'static str>,
+    pub(crate) create_always: bool,
+    pub(crate) cap: Option<SessionCap>,
+    pub(crate) max_data_bytes: usize,
+    pub(crate) grace: Duration,
+}
+
+impl Settings {
+    /// The defaults, where the cookie is meant for `realm`.
+    pub(crate) fn new(realm: Option<&'static str>) -> Self {
+        let cookie = CookieOptions::default();
+        Self {
+            scope: Scope::cookie(cookie.name()),
+            cookie,
+            timeouts: None,
+            touch_interval: None,
+            realm,
+            create_always: false,
+            cap: None,
+            max_data_bytes: DEFAULT_MAX_DATA_BYTES,
+            grace: GRACE,
+        }
+    }
+
+    pub(crate) fn touch_interval(&self) -> Duration {
+        self.touch_interval
+            .unwrap_or_else(|| self.timeouts.unwrap_or_default().default_touch_interval())
+    }
+}
+
+/// Settings and store of one layer.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) store: Arc<dyn SessionStore>,
+    rereads: tokio::sync::Mutex<Option<Reread>>,
+}
+
+struct Reread {
+    began: Instant,
+    ring: KeyRing,
+}
+
+/// Another layer of the same settings and store.
+impl Clone for Shared {
+    fn clone(&self) -> Self {
+        Self::new(self.settings.clone(), Arc::clone(&self.store))
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(settings: Settings, store: Arc<dyn SessionStore>) -> Self {
+        Self { settings, store, rereads: tokio::sync::Mutex::const_new(None) }
+    }
+
+    pub(crate) fn access(&self) -> Access {
+        Access {
+            at: self.store.clock().now(),
+            timeouts: self.settings.timeouts,
+            touch_interval: self.settings.touch_interval(),
+        }
+    }
+
+    pub(crate) async fn load(&self, id: &SessionId) -> Result<Loaded> {
+        self.store.load(id, &self.access()).await
+    }
+
+    /// Whether the session lives in a state of the store no older than this call; a load may
+    /// confirm what another process ended a moment ago.
+    #[cfg(feature = "axum")]
+    pub(crate) async fn is_live_now(&self, id: &SessionId) -> Result<bool> {
+        let Some(found) = self.store.inspect(id).await? else { return Ok(false) };
+        let Access { at, timeouts, .. } = self.access();
+        Ok(found.record.absence(at, timeouts.as_ref(), &found.endings).is_none())
+    }
+
+    pub(crate) async fn commit(&self, id: SessionId, op: Op) -> Result<Outcome> {
+        let (access, max_data_bytes) = (self.access(), self.settings.max_data_bytes);
+        self.store.commit(Commit { id, access, max_data_bytes, op }).await
+    }
+
+    /// Records activity, unless some was recorded within the touch interval.
+    pub(crate) fn touch(&self, id: &SessionId, record: &Record) -> Option<Record> {
+        let access = self.access();
+        if access.at.saturating_since(record.last_seen_at()) < access.touch_interval {
+            return None;
+        }
+        self.store.touch(id, &access);
+        Some(record.touched(access.at))
+    }
+
+    pub(crate) async fn keys(&self) -> Result<KeyRing> {
+        self.store.keys(Freshness::Recent).await
+    }
+
+    /// A ring read after this call began: shared by all who wait, and at most ten times a second,
+    /// so that cookies with invented key IDs cost their sender time and the store nothing.
+    pub(crate) async fn reread_keys(&self) -> Result<KeyRing> {
+        let asked = Instant::now();
+        let mut last = self.rereads.lock().await;
+        if let Some(last) = &*last {
+            if last.began > asked {
+                return Ok(last.ring.clone());
+            }
+            tokio::time::sleep_until(last.began + REREAD_INTERVAL).await;
+        }
+        let began = Instant::now();
+        let ring = self.store.keys(Freshness::Current).await?;
+        *last = Some(Reread { began, ring: ring.clone() });
+        Ok(ring)
+    }
+}
+
+/// The store answered what the contract rules out for this operation.
+pub(crate) fn broken_contract() -> Error {
+    Error::new(Kind::Unknown, "the session store gave an answer that its contract rules out")
+}

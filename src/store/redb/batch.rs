@@ -1,0 +1,493 @@
+//! One write transaction: rows read and written for many operations, in order of their IDs.
+//!
+//! An update touches the table of sessions and no other. The index by deadline is written when a
+//! session begins, ends or gets an earlier deadline; the index by user when a user is bound or a
+//! row removed.
+
+use std::ops::Bound;
+use std::time::Duration;
+
+use redb::{ReadableTable, Table, WriteTransaction};
+
+use super::snapshot::{read_record, shielded};
+use super::tables::{self, Bytes, FileState, StoredEnding};
+use super::{codec, failure};
+use crate::error::{Error, Kind, Result};
+use crate::id::SessionId;
+use crate::keyring::KeyRing;
+use crate::record::{Ending, Endings, IndexKey, Mark, Record};
+use crate::store::{
+    Access, Applied, Commit, End, EndReport, Filter, KeyChange, Outcome, Rows, SWEEP_DELAY, Sweep,
+    Swept, Target, Write, apply, end_record,
+};
+
+const FIRST: SessionId = SessionId::from_bytes([0; SessionId::LEN]);
+const LAST: SessionId = SessionId::from_bytes([0xff; SessionId::LEN]);
+
+/// The tables of one write transaction, each opened when it is first needed.
+pub(super) struct Batch<'txn> {
+    txn: &'txn WriteTransaction,
+    sessions: Table<'txn, Bytes<32>, &'static [u8]>,
+    deadlines: Option<Table<'txn, Bytes<37>, ()>>,
+    users: Option<Table<'txn, Bytes<48>, ()>>,
+    endings: Option<Table<'txn, Bytes<16>, &'static [u8]>>,
+    state: FileState,
+    stored_state: FileState,
+    keep_ended: Duration,
+    /// Whether anything was written.
+    changed: bool,
+    /// No room for anything that makes the file larger.
+    full: Option<u64>,
+}
+
+macro_rules! table {
+    ($self:ident.$field:ident, $definition:expr) => {
+        match &mut $self.$field {
+            Some(table) => Ok(table),
+            none => {
+                let table = $self.txn.open_table($definition).map_err(failure::before_commit);
+                table.map(|table| none.insert(table))
+            }
+        }
+    };
+}
+
+impl<'txn> Batch<'txn> {
+    pub(super) fn begin(
+        txn: &'txn WriteTransaction,
+        keep_ended: Duration,
+        full: Option<u64>,
+    ) -> Result<Self> {
+        let state = {
+            let meta = txn.open_table(tables::META).map_err(failure::before_commit)?;
+            let value = meta.get(tables::STATE).map_err(failure::before_commit)?;
+            let value = value.ok_or_else(|| Error::new(Kind::Corrupt, "the file has no state"))?;
+            FileState::open(value.value())?
+        };
+        Ok(Self {
+            txn,
+            sessions: txn.open_table(tables::SESSIONS).map_err(failure::before_commit)?,
+            deadlines: None,
+            users: None,
+            endings: None,
+            state,
+            stored_state: state,
+            keep_ended,
+            changed: false,
+            full,
+        })
+    }
+
+    /// Writes what the transaction knows of itself, and says whether there is anything to commit.
+    pub(super) fn finish(mut self) -> Result<bool> {
+        if self.state != self.stored_state {
+            self.changed = true;
+            let mut meta = self.txn.open_table(tables::META).map_err(failure::before_commit)?;
+            let sealed = self.state.seal();
+            meta.insert(tables::STATE, sealed.as_slice()).map_err(failure::before_commit)?;
+        }
+        Ok(self.changed)
+    }
+
+    /// Carries out one commit. The inner result is the operation's own; the outer one is an error
+    /// if the transaction can no longer be trusted: a decision may panic and harm nobody else, a
+    /// write that stops half-way may not be committed.
+    pub(super) fn commit(&mut self, commit: &Commit) -> Result<Result<Outcome>> {
+        let Applied { outcome, write, more } = match shielded(|| apply(commit, self)) {
+            Ok(applied) => applied,
+            Err(error) if failure::needs_reopening(&error) => return Err(error),
+            Err(error) => return Ok(Err(error)),
+        };
+        let writes: Vec<Write> = write.into_iter().chain(more).collect();
+        if let Err(error) = self.check_room(&writes) {
+            return Ok(Err(error));
+        }
+        for write in &writes {
+            self.put(write)?;
+        }
+        if let Outcome::Committed(record) = &outcome {
+            let timing = &mut self.state.timing;
+            timing.longest_idle = timing.longest_idle.max(record.idle_timeout());
+            timing.touch_interval = timing.touch_interval.max(commit.access.touch_interval);
+        }
+        Ok(Ok(outcome))
+    }
+
+    pub(super) fn touch(&mut self, id: &SessionId, access: &Access) -> Result<()> {
+        let record = match self.get(id) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(()),
+            Err(error) if error.is_corrupt() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let endings = self.endings(record.user())?;
+        let live = record.absence(access.at, access.timeouts.as_ref(), &endings).is_none();
+        if live && access.at > record.last_seen_at() {
+            self.put_row(id, &record.touched(access.at))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn end(&mut self, end: &End) -> Result<EndReport> {
+        match &end.target {
+            Target::Sessions { ids, filter } => self.end_sessions(end, ids, filter),
+            Target::User(user) => self.end_generation(end, Some(user)),
+            Target::Everyone => self.end_generation(end, None),
+        }
+    }
+
+    fn end_sessions(&mut self, end: &End, ids: &[SessionId], filter: &Filter) -> Result<EndReport> {
+        let touch_interval = self.state.timing.touch_interval;
+        let mut report = EndReport::default();
+        for id in ids.iter().filter(|id| Some(**id) != end.except) {
+            let record = match self.get(id) {
+                Ok(Some(record)) => record,
+                Ok(None) => continue,
+                Err(error) if error.is_corrupt() => continue,
+                Err(error) => return Err(error),
+            };
+            let endings = self.endings(record.user())?;
+            match end_record(&record, &endings, end.at, end.by, self.keep_ended)? {
+                None => report.already_over += 1,
+                Some(after) if filter.matches(id, &record, &endings, end.at, touch_interval) => {
+                    self.put(&Write { id: *id, before: Some(record), after })?;
+                    report.ended += 1;
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(report)
+    }
+
+    fn end_generation(&mut self, end: &End, user: Option<&str>) -> Result<EndReport> {
+        let spared = match end.except.map(|id| (id, self.get(&id))) {
+            Some((id, Ok(Some(record)))) => {
+                let endings = self.endings(record.user())?;
+                record.absence(end.at, None, &endings).is_none().then_some((id, record))
+            }
+            Some((_, Err(error))) if !error.is_corrupt() => return Err(error),
+            _ => None,
+        };
+        self.state.generation += 1;
+        let ending = Ending { generation: self.state.generation, at: end.at, by: end.by };
+        let key = user.map_or(tables::EVERYONE, tables::user_hash);
+        let sealed = StoredEnding::new(ending).seal(&key);
+        let table = table!(self.endings, tables::ENDINGS)?;
+        let before = table.insert(&key, sealed.as_slice()).map_err(failure::before_commit)?;
+        let before = before.map(|value| StoredEnding::open(&key, value.value())).transpose()?;
+        let was_pending = before.as_ref().is_some_and(|stored| stored.pending_after.is_some());
+        self.state.pending_endings += u32::from(!was_pending);
+        match user {
+            Some(_) => self.state.user_endings += u32::from(before.is_none()),
+            None => self.state.everyone = Some(ending),
+        }
+        self.changed = true;
+        if let Some((id, record)) = spared {
+            let mut header = record.header();
+            header.generation = self.state.generation;
+            self.put_row(&id, &Record::new(&header, record.data())?)?;
+        }
+        Ok(EndReport::default())
+    }
+
+    pub(super) fn change_keys(&mut self, change: KeyChange) -> Result<KeyRing> {
+        if self.state.keys_held_by_application {
+            return Err(super::keys_held_by_application());
+        }
+        let mut keys = self.txn.open_table(tables::KEYS).map_err(failure::before_commit)?;
+        let key = tables::RING.as_bytes();
+        let ring = {
+            let value = keys.get(tables::RING).map_err(failure::before_commit)?;
+            let value = value.ok_or_else(|| Error::new(Kind::Corrupt, "the file has no keys"))?;
+            KeyRing::decode(codec::open(key, value.value())?)?
+        };
+        let ring = change.apply(&ring, self.state.timing.longest_idle)?;
+        let sealed = codec::seal(key, &ring.encode());
+        keys.insert(tables::RING, sealed.as_slice()).map_err(failure::before_commit)?;
+        self.state.ring_version = ring.version();
+        self.changed = true;
+        Ok(ring)
+    }
+
+    /// Notes that the application brings its own keys.
+    pub(super) fn hold_keys(&mut self) {
+        self.state.keys_held_by_application = true;
+    }
+
+    pub(super) fn sweep(&mut self, sweep: &Sweep) -> Result<Swept> {
+        let mut swept = Swept::default();
+        if self.state.pending_endings > 0 {
+            self.carry_on_ending(sweep.limit)?;
+        }
+        let delay = if sweep.purge { Duration::ZERO } else { SWEEP_DELAY };
+        let live_until = IndexKey::bucket_of(sweep.at.saturating_sub(delay));
+        let over_until = if sweep.purge { u32::MAX } else { IndexKey::bucket_of(sweep.at) };
+        let mut left = sweep.limit;
+        for (over, until) in [(false, live_until), (true, over_until)] {
+            for key in self.due(over, until, sweep, left)? {
+                left = left.saturating_sub(1);
+                swept.removed += u64::from(self.sweep_row(&key, sweep)?);
+            }
+        }
+        swept.more = left == 0 || self.state.pending_endings > 0;
+        Ok(swept)
+    }
+
+    /// Index entries whose row is to be removed or filed anew.
+    fn due(
+        &mut self,
+        over: bool,
+        until: u32,
+        sweep: &Sweep,
+        limit: usize,
+    ) -> Result<Vec<[u8; 37]>> {
+        let from = tables::deadline_key(IndexKey { over, bucket: 0 }, &FIRST);
+        let to = tables::deadline_key(IndexKey { over, bucket: until }, &LAST);
+        let everyone = Endings { everyone: self.state.everyone, user: None };
+        let Self { sessions, .. } = self;
+        let lookup = |key: &[u8; 37]| -> Result<bool> {
+            let id = tables::id_in(key);
+            let value = sessions.get(id.as_bytes()).map_err(failure::before_commit)?;
+            // An entry without a row, or with one that cannot be read, is evidence for
+            // `fastsession check` and left alone.
+            let Some(value) = value else { return Ok(false) };
+            let Ok(record) = read_record(&id, value.value()) else { return Ok(false) };
+            let moved = record.mark() == Mark::None && record_bucket(&record) != record.bucket();
+            Ok(moved || is_due(&record, &everyone, sweep))
+        };
+        let deadlines = table!(self.deadlines, tables::DEADLINES)?;
+        let mut due = Vec::new();
+        for entry in deadlines.range::<&[u8; 37]>(&from..=&to).map_err(failure::before_commit)? {
+            if due.len() >= limit {
+                break;
+            }
+            let (key, _) = entry.map_err(failure::before_commit)?;
+            let key = *key.value();
+            if lookup(&key)? {
+                due.push(key);
+            }
+        }
+        Ok(due)
+    }
+
+    /// Removes the row of an index entry, or files it where it belongs now.
+    fn sweep_row(&mut self, key: &[u8; 37], sweep: &Sweep) -> Result<bool> {
+        let id = tables::id_in(key);
+        let Some(record) = self.get(&id)? else { return Ok(false) };
+        let endings = self.endings(record.user())?;
+        if is_due(&record, &endings, sweep) {
+            self.remove(&id, &record)?;
+            return Ok(true);
+        }
+        let mut header = record.header();
+        header.refile();
+        if header.bucket != record.bucket() {
+            let after = Record::new(&header, record.data())?;
+            self.put(&Write { id, before: Some(record), after })?;
+        }
+        Ok(false)
+    }
+
+    /// Takes the data from some more rows that an ending of many ended.
+    fn carry_on_ending(&mut self, limit: usize) -> Result<()> {
+        let Some((key, stored, after)) = self.pending_ending()? else {
+            self.state.pending_endings = 0;
+            return Ok(());
+        };
+        let ids = if key == tables::EVERYONE {
+            self.ids_after(&after, limit)?
+        } else {
+            self.ids_of_user(key, &after, limit)?
+        };
+        for id in &ids {
+            let record = match self.get(id) {
+                Ok(Some(record)) => record,
+                Ok(None) => continue,
+                Err(error) if error.is_corrupt() => continue,
+                Err(error) => return Err(error),
+            };
+            let endings = self.endings(record.user())?;
+            if let (Mark::None, Some(ending)) = (record.mark(), endings.ending(record.generation()))
+            {
+                let after = record.ended(ending.at, ending.by, self.keep_ended, Duration::ZERO)?;
+                self.put(&Write { id: *id, before: Some(record), after })?;
+            }
+        }
+        self.changed = true;
+        let table = table!(self.endings, tables::ENDINGS)?;
+        match ids.last().filter(|_| ids.len() == limit) {
+            Some(last) => {
+                let sealed = StoredEnding { pending_after: Some(*last), ..stored }.seal(&key);
+                table.insert(&key, sealed.as_slice()).map_err(failure::before_commit)?;
+            }
+            None if key == tables::EVERYONE => {
+                let sealed = StoredEnding { pending_after: None, ..stored }.seal(&key);
+                table.insert(&key, sealed.as_slice()).map_err(failure::before_commit)?;
+                self.state.pending_endings -= 1;
+            }
+            None => {
+                // No row of an earlier generation is left, and none can be written.
+                table.remove(&key).map_err(failure::before_commit)?;
+                self.state.pending_endings -= 1;
+                self.state.user_endings -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn pending_ending(&mut self) -> Result<Option<([u8; 16], StoredEnding, SessionId)>> {
+        let table = table!(self.endings, tables::ENDINGS)?;
+        for entry in table.iter().map_err(failure::before_commit)? {
+            let (key, value) = entry.map_err(failure::before_commit)?;
+            let stored = StoredEnding::open(key.value(), value.value())?;
+            if let Some(after) = stored.pending_after {
+                return Ok(Some((*key.value(), stored, after)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn ids_after(&self, after: &SessionId, limit: usize) -> Result<Vec<SessionId>> {
+        let rows = self
+            .sessions
+            .range::<&[u8; 32]>((Bound::Excluded(after.as_bytes()), Bound::Unbounded))
+            .map_err(failure::before_commit)?;
+        rows.take(limit)
+            .map(|row| {
+                let (key, _) = row.map_err(failure::before_commit)?;
+                Ok(SessionId::from_bytes(*key.value()))
+            })
+            .collect()
+    }
+
+    fn ids_of_user(
+        &mut self,
+        hash: [u8; 16],
+        after: &SessionId,
+        limit: usize,
+    ) -> Result<Vec<SessionId>> {
+        let from = tables::user_key(hash, after);
+        let to = tables::user_key(hash, &LAST);
+        let table = table!(self.users, tables::USERS)?;
+        let entries = table
+            .range::<&[u8; 48]>((Bound::Excluded(&from), Bound::Included(&to)))
+            .map_err(failure::before_commit)?;
+        entries
+            .take(limit)
+            .map(|entry| {
+                let (key, _) = entry.map_err(failure::before_commit)?;
+                Ok(tables::id_in(key.value()))
+            })
+            .collect()
+    }
+
+    fn check_room(&self, writes: &[Write]) -> Result<()> {
+        let Some(limit) = self.full else { return Ok(()) };
+        let added: usize = writes.iter().map(|write| write.after.size_bytes()).sum();
+        let before = writes.iter().filter_map(|write| write.before.as_ref());
+        let removed: usize = before.map(Record::size_bytes).sum();
+        if added > removed {
+            let message = format!("the session file has reached its limit of {limit} bytes");
+            return Err(Error::new(Kind::Full, message));
+        }
+        Ok(())
+    }
+
+    /// Writes a row and its index entries.
+    fn put(&mut self, write: &Write) -> Result<()> {
+        let Write { id, before, after } = write;
+        self.put_row(id, after)?;
+        let (old, new) = (before.as_ref().map(Record::index_key), after.index_key());
+        if old != Some(new) {
+            let deadlines = table!(self.deadlines, tables::DEADLINES)?;
+            if let Some(old) = old {
+                let key = tables::deadline_key(old, id);
+                deadlines.remove(&key).map_err(failure::before_commit)?;
+            }
+            let key = tables::deadline_key(new, id);
+            deadlines.insert(&key, ()).map_err(failure::before_commit)?;
+        }
+        let (old, new) = (before.as_ref().and_then(Record::user), after.user());
+        if old != new {
+            let users = table!(self.users, tables::USERS)?;
+            if let Some(old) = old {
+                let key = tables::user_key(tables::user_hash(old), id);
+                users.remove(&key).map_err(failure::before_commit)?;
+            }
+            if let Some(new) = new {
+                let key = tables::user_key(tables::user_hash(new), id);
+                users.insert(&key, ()).map_err(failure::before_commit)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put_row(&mut self, id: &SessionId, record: &Record) -> Result<()> {
+        let sealed = codec::seal(id.as_bytes(), record.as_bytes());
+        self.changed = true;
+        self.sessions
+            .insert(id.as_bytes(), sealed.as_slice())
+            .map(drop)
+            .map_err(failure::before_commit)
+    }
+
+    fn remove(&mut self, id: &SessionId, record: &Record) -> Result<()> {
+        self.changed = true;
+        self.sessions.remove(id.as_bytes()).map_err(failure::before_commit)?;
+        let deadlines = table!(self.deadlines, tables::DEADLINES)?;
+        let key = tables::deadline_key(record.index_key(), id);
+        deadlines.remove(&key).map_err(failure::before_commit)?;
+        if let Some(user) = record.user() {
+            let users = table!(self.users, tables::USERS)?;
+            let key = tables::user_key(tables::user_hash(user), id);
+            users.remove(&key).map_err(failure::before_commit)?;
+        }
+        Ok(())
+    }
+}
+
+fn record_bucket(record: &Record) -> u32 {
+    IndexKey::bucket_of(record.expires_at())
+}
+
+/// Whether this sweep removes a record.
+fn is_due(record: &Record, endings: &Endings, sweep: &Sweep) -> bool {
+    if sweep.purge {
+        return record.absence(sweep.at, None, endings).is_some() && !record.is_in_grace(sweep.at);
+    }
+    match record.mark() {
+        Mark::None => sweep.at >= record.expires_at().saturating_add(SWEEP_DELAY),
+        Mark::Ended { until, .. } | Mark::Superseded { until, .. } => sweep.at >= until,
+    }
+}
+
+impl Rows for Batch<'_> {
+    fn get(&mut self, id: &SessionId) -> Result<Option<Record>> {
+        let value = self.sessions.get(id.as_bytes()).map_err(failure::before_commit)?;
+        value.map(|value| read_record(id, value.value())).transpose()
+    }
+
+    fn endings(&mut self, user: Option<&str>) -> Result<Endings> {
+        let everyone = self.state.everyone;
+        let Some(user) = user.filter(|_| self.state.user_endings > 0) else {
+            return Ok(Endings { everyone, user: None });
+        };
+        let key = tables::user_hash(user);
+        let table = table!(self.endings, tables::ENDINGS)?;
+        let stored = table.get(&key).map_err(failure::before_commit)?;
+        let stored = stored.map(|value| StoredEnding::open(&key, value.value())).transpose()?;
+        Ok(Endings { everyone, user: stored.map(|stored| stored.ending) })
+    }
+
+    fn generation(&mut self) -> Result<u64> {
+        Ok(self.state.generation)
+    }
+
+    fn sessions_of(&mut self, user: &str) -> Result<Vec<SessionId>> {
+        self.ids_of_user(tables::user_hash(user), &FIRST, usize::MAX)
+    }
+
+    fn keep_ended(&self) -> Duration {
+        self.keep_ended
+    }
+}

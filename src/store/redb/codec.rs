@@ -1,0 +1,52 @@
+//! Stored values: a checksum bound to the key, then the payload.
+//!
+//! redb does not verify pages as it reads them, so a flipped bit would come back as data. The
+//! checksum is XXH3 over key and payload: a value that was altered, or copied under another key,
+//! is refused. It guards against accidents, not against somebody who can write the file.
+
+use twox_hash::XxHash3_64;
+
+use crate::error::{Error, Kind, Result};
+
+pub(super) const CHECKSUM_BYTES: usize = 8;
+
+/// The value to store `payload` under `key`.
+pub(super) fn seal(key: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(CHECKSUM_BYTES + payload.len());
+    out.extend_from_slice(&checksum(key, payload).to_le_bytes());
+    out.extend_from_slice(payload);
+    out
+}
+
+/// The payload stored as `value` under `key`.
+pub(super) fn open<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8]> {
+    match value.split_first_chunk::<CHECKSUM_BYTES>() {
+        Some((sum, payload)) if u64::from_le_bytes(*sum) == checksum(key, payload) => Ok(payload),
+        _ => Err(Error::new(Kind::Corrupt, "a stored value does not match its checksum")),
+    }
+}
+
+fn checksum(key: &[u8], payload: &[u8]) -> u64 {
+    // The key becomes the seed, so that the payload is hashed where it lies, in one pass.
+    XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(key), payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_18_every_flipped_bit_and_every_cut_is_refused() {
+        let value = seal(b"key", b"payload");
+        assert_eq!(open(b"key", &value).unwrap(), b"payload");
+        assert!(open(b"another", &value).unwrap_err().is_corrupt());
+        for bit in 0..value.len() * 8 {
+            let mut flipped = value.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(open(b"key", &flipped).unwrap_err().is_corrupt());
+        }
+        for len in 0..value.len() {
+            assert!(open(b"key", &value[..len]).unwrap_err().is_corrupt());
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! redb's errors in this crate's words.
+
+use std::io;
+
+use crate::error::{Error, Kind};
+
+/// A failure before a commit was begun: nothing was changed.
+pub(super) fn before_commit(source: impl Into<redb::Error>) -> Error {
+    let source = source.into();
+    let (kind, message) = match &source {
+        redb::Error::Corrupted(_) => (Kind::Corrupt, "the session file is damaged"),
+        redb::Error::Io(error) if is_full(error) => (Kind::Full, "the disk is full"),
+        redb::Error::Io(_) => (Kind::Unavailable, "the session file cannot be read or written"),
+        redb::Error::WouldBlock => (Kind::InUse, "another process is writing to the session file"),
+        _ => (Kind::Unavailable, "the session file failed"),
+    };
+    Error::new(kind, message).with_source(source)
+}
+
+/// A failure of the commit itself: it may have landed all the same.
+pub(super) fn in_commit(source: impl Into<redb::Error>) -> Error {
+    Error::unknown_outcome("the session file failed during a commit").with_source(source.into())
+}
+
+/// A redb panic, met while reading broken pages.
+pub(super) fn panicked() -> Error {
+    Error::new(Kind::Corrupt, "the session file is damaged: a page cannot be read")
+}
+
+/// Whether the error means that the handle is of no more use: redb latches nearly any I/O error.
+pub(super) fn needs_reopening(error: &Error) -> bool {
+    let Some(source) = std::error::Error::source(error).and_then(|e| e.downcast_ref()) else {
+        return false;
+    };
+    matches!(
+        source,
+        redb::Error::Io(_)
+            | redb::Error::PreviousIo
+            | redb::Error::DatabaseClosed
+            | redb::Error::LockPoisoned(_)
+    )
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

@@ -1,0 +1,1 @@
+//! Stores that the suite must reject.

@@ -1,0 +1,277 @@
+//! Rule 8: a renewal moves a session in one step, and the old ID is dead at once.
+
+use super::trial::{
+    DAY, GRACE, MILLI, SECOND, TIMEOUTS, Trial, committed, draft, ensure, is_committed, login,
+    logout, merge, new_id, number_of, race, race_two, racer, refused, renew, renew_login,
+    sibling_of,
+};
+use super::{Failure, Suite, Verdict};
+use crate::id::SessionId;
+use crate::record::{Absence, Record, State};
+use crate::store::{Draft, Loaded, Op, Outcome, SessionStore};
+
+async fn renewed(trial: &Trial, id: SessionId) -> Verdict<(SessionId, Record)> {
+    let new_id = sibling_of(id)?;
+    Ok((new_id, trial.committed(id, renew(new_id)).await?))
+}
+
+/// Signs in with data and a label.
+async fn signed_in(trial: &Trial, user: Option<&str>) -> Verdict<SessionId> {
+    let id = new_id()?;
+    let op = Op::Create {
+        realm: Some("shop".into()),
+        draft: Draft { label: Some(Some("Firefox".into())), ..draft(&[("cart", 7)])? },
+        login: user.map(|user| login(user, None)),
+    };
+    trial.committed(id, op).await?;
+    Ok(id)
+}
+
+pub(super) async fn rule_08_renewal_carries_everything_over(suite: Suite) -> Verdict {
+    let trial = suite.trial()?;
+    for target in [None, Some(new_id()?)] {
+        let id = signed_in(&trial, Some("alice")).await?;
+        let before = trial.live(id).await?;
+        trial.clock().advance(SECOND);
+        let new_id = match target {
+            Some(elsewhere) => elsewhere,
+            None => sibling_of(id)?,
+        };
+        let op = Op::Renew { new_id, draft: draft(&[("more", 1)])?, login: None, grace: GRACE };
+        let answered = trial.committed(id, op).await?;
+        let after = trial.live(new_id).await?;
+        ensure!(after == answered, "answered otherwise than stored");
+        ensure!(
+            number_of(&after, "cart") == Some(7) && number_of(&after, "more") == Some(1),
+            "data was lost on the way"
+        );
+        ensure!(
+            (after.user(), after.label(), after.realm())
+                == (before.user(), before.label(), before.realm()),
+            "metadata was lost on the way: {after:?}"
+        );
+        ensure!(
+            after.created_at() == before.created_at()
+                && after.authenticated_at() == before.authenticated_at()
+                && after.absolute_at() == before.absolute_at()
+                && after.last_seen_at() == trial.now(),
+            "a renewal moved an instant: {before:?} became {after:?}"
+        );
+        let listed = trial.store().sessions_of("alice").await?;
+        ensure!(listed.iter().any(|session| session.id == new_id), "the new ID is not listed");
+        ensure!(listed.iter().all(|session| session.id != id), "the old ID is still listed");
+    }
+    Ok(())
+}
+
+pub(super) async fn rule_08_the_old_id_is_dead_at_once(suite: Suite) -> Verdict {
+    let trial = suite.trial()?;
+    let id = trial.create(&[("n", 1)]).await?;
+    let (successor, _) = renewed(&trial, id).await?;
+    let superseded = Absence::Superseded { successor };
+    let ops = [
+        merge(&[("n", 2)])?,
+        super::trial::compare_and_set("n", Some(1), 2),
+        renew(sibling_of(id)?),
+        logout(),
+    ];
+    for handle in 0..2 {
+        for op in &ops {
+            let absence = refused(&trial.commit_on(handle, id, op.clone()).await?)?;
+            ensure!(absence == superseded, "a commit to the old ID was told {absence:?}");
+        }
+    }
+    trial.store().touch(&id, &super::trial::access(trial.now().saturating_add(SECOND)));
+    ensure!(number_of(&trial.live(successor).await?, "n") == Some(1), "the new session changed");
+    let record = trial.record(id).await?.ok_or_else(|| Failure::new("no mark was left"))?;
+    ensure!(record.data().is_empty(), "the old record kept its data");
+    ensure!(record.user().is_none(), "the mark is filed under the user");
+    Ok(())
+}
+
+pub(super) async fn rule_08_the_old_id_says_so_within_grace(suite: Suite) -> Verdict {
+    let trial = suite.trial()?;
+    let id = trial.create(&[]).await?;
+    let (successor, _) = renewed(&trial, id).await?;
+    let superseded = Absence::Superseded { successor };
+    let absence = trial.absent(id).await?;
+    ensure!(absence == superseded, "at once: {absence:?}");
+    trial.clock().advance(GRACE - MILLI);
+    trial.sweep().await?;
+    trial.store().purge().await?;
+    let absence = trial.absent(id).await?;
+    ensure!(absence == superseded, "a moment before the end of grace: {absence:?}");
+    trial.clock().advance(MILLI);
+    let absence = trial.absent(id).await?;
+    ensure!(absence == Absence::NotFound, "after grace: {absence:?}");
+    let absence = refused(&trial.commit(id, merge(&[("n", 1)])?).await?)?;
+    ensure!(absence == Absence::NotFound, "a commit after grace: {absence:?}");
+    ensure!(trial.is_live(successor).await?, "the new session is gone");
+    Ok(())
+}
+
+pub(super) async fn rule_08_one_of_two_renewals_wins(suite: Suite) -> Verdict {
+    let trial = suite.trial()?;
+    for round in 0..suite.rounds {
+        let id = trial.create(&[("n", 1)]).await?;
+        let targets = [sibling_of(id)?, if round % 2 == 0 { sibling_of(id)? } else { new_id()? }];
+        let racers = targets.iter().enumerate().map(|(n, target)| {
+            let (trial, target) = (trial.clone(), *target);
+            racer(async move { Ok(trial.commit_on(n, id, renew(target)).await?) })
+        });
+        let outcomes = race(racers.collect()).await?;
+        let winners: Vec<_> =
+            targets.iter().zip(&outcomes).filter(|(_, o)| is_committed(o)).collect();
+        ensure!(winners.len() == 1, "round {round}: {} renewals won", winners.len());
+        for (target, outcome) in targets.iter().zip(&outcomes) {
+            if is_committed(outcome) {
+                ensure!(number_of(&committed(outcome.clone())?, "n") == Some(1), "data was lost");
+            } else {
+                let told = refused(outcome)?;
+                let superseded = Absence::Superseded { successor: *winners[0].0 };
+                ensure!(told == superseded, "round {round}: the loser was told {told:?}");
+                ensure!(trial.record(*target).await?.is_none(), "the loser left a record");
+            }
+        }
+        ensure!(trial.is_live(*winners[0].0).await?, "round {round}: the winner's is not there");
+        ensure!(!trial.is_live(id).await?, "round {round}: the old ID is still alive");
+    }
+    Ok(())
+}
+
+/// A merge that runs beside a renewal is in the new session, or was refused.
+pub(super) async fn rule_08_renewal_loses_no_merge(suite: Suite) -> Verdict {
+    let trial = suite.trial()?;
+    for round in 0..suite.rounds {
+        let id = trial.create(&[("n", 1)]).await?;
+        let target = if round % 2 == 0 { sibling_of(id)? } else { new_id()? };
+        let op = if round % 3 == 0 { renew(target) } else { renew_login(target, "alice") };
+        let (one, other) = (trial.clone(), trial.clone());
+        let (_, outcome) =
+            race_two(async move { committed(one.commit_on(0, id, op).await?) }, async move {
+                Ok(other.commit_on(1, id, merge(&[("late", 1)])?).await?)
+            })
+            .await?;
+        let record = trial.record(target).await?.ok_or_else(|| Failure::new("not renewed"))?;
+        let carried = number_of(&record, "late").is_some();
+        if is_committed(&outcome) {
+            ensure!(carried, "round {round}: a merge was answered, and lost");
+        } else {
+            let superseded = Absence::Superseded { successor: target };
+            ensure!(refused(&outcome)? == superseded, "round {round}: told {outcome:?}");
+            ensure!(!carried, "round {round}: a merge was refused, and made");
+        }
+        ensure!(number_of(&record, "n") == Some(1), "round {round}: data was lost");
+        ensure!(!trial.is_live(id).await?, "round {round}: the old ID is still alive");
+        trial.committed(target, logout()).await?;
+    }
+    Ok(())
+}
+
+/// Whoever looks sees the old session or the mark it left, and the new one once the mark is seen.
+pub(super) async fn rule_08_renewal_is_one_step(suite: Suite) -> Verdict {
+    let trial = suite.trial()?;
+    for round in 0..suite.rounds {
+        let id = trial.create(&[("n", 1)]).await?;
+        let target = sibling_of(id)?;
+        let (one, other) = (trial.clone(), trial.clone());
+        race_two(
+            async move { committed(one.commit_on(0, id, renew(target)).await?) },
+            async move {
+                let store = other.handle(1);
+                for _ in 0..4 {
+                    let new_first = store.inspect(&target).await?.is_some();
+                    let old = store.load(&id, &other.access()).await?;
+                    match old {
+                        Loaded::Live(_) if new_first && other.handles().len() == 1 => {
+                            return Err(Failure::new("both sessions were alive"));
+                        }
+                        Loaded::Live(_) => {}
+                        Loaded::Absent(Absence::Superseded { successor })
+                            if successor == target =>
+                        {
+                            let new = store.load(&target, &other.access()).await?;
+                            ensure!(matches!(new, Loaded::Live(_)), "neither was alive: {new:?}");
+                        }
+                        Loaded::Absent(absence) => {
+                            return Err(Failure::new(format!("during a renewal: {absence:?}")));
+                        }
+                    }
+                }
+                Ok(())
+            },
+        )
+        .await
+        .map_err(|failure| Failure::new(format!("round {round}: {failure}")))?;
+    }
+    Ok(())
+}
+
+pub(super) async fn rule_08_login_starts_afresh(suite: Suite) -> Verdict {
+    let trial = suite.trial()?;
+    let id = trial.create(&[]).await?;
+    trial.clock().advance(DAY / 2);
+    let new_id = sibling_of(id)?;
+    let record = trial.committed(id, renew_login(new_id, "alice")).await?;
+    let now = trial.now();
+    ensure!(
+        record.user() == Some("alice")
+            && record.authenticated_at() == Some(now)
+            && record.absolute_at() == now.saturating_add(TIMEOUTS.absolute),
+        "signed in: {record:?}"
+    );
+    ensure!(record.created_at() < now, "a login moved the creation");
+    let old =
+        trial.record(id).await?.map(|record| record.state(now, &crate::record::Endings::default()));
+    ensure!(old == Some(State::Superseded), "the visitor's session is {old:?}");
+    Ok(())
+}
+
+pub(super) async fn rule_08_login_drops_what_another_user_left(suite: Suite) -> Verdict {
+    let trial = suite.trial()?;
+    for (before, kept) in [(None, true), (Some("alice"), true), (Some("bob"), false)] {
+        let id = signed_in(&trial, before).await?;
+        let new_id = sibling_of(id)?;
+        let op = Op::Renew {
+            new_id,
+            draft: draft(&[("own", 1)])?,
+            login: Some(login("alice", None)),
+            grace: GRACE,
+        };
+        let record = trial.committed(id, op).await?;
+        ensure!(record == trial.live(new_id).await?, "answered otherwise than stored");
+        ensure!(number_of(&record, "own") == Some(1), "the login's own data is not there");
+        ensure!(
+            number_of(&record, "cart").is_some() == kept && record.label().is_some() == kept,
+            "after {before:?}, alice has {:?} and {:?}",
+            record.data(),
+            record.label()
+        );
+        ensure!(record.realm() == Some("shop"), "the realm was lost");
+    }
+    let of_bob = trial.store().sessions_of("bob").await?;
+    ensure!(of_bob.is_empty(), "bob's session is listed though alice took it over");
+    Ok(())
+}
+
+pub(super) async fn rule_08_the_absolute_deadline_is_moved_by_login_only(suite: Suite) -> Verdict {
+    let trial = suite.trial()?;
+    let id = trial.login("alice").await?;
+    let deadline = trial.live(id).await?.absolute_at();
+    let mut at = id;
+    for _ in 0..5 {
+        trial.clock().advance(DAY / 2);
+        let record = trial.committed(at, merge(&[("n", 1)])?).await?;
+        ensure!(record.absolute_at() == deadline, "a merge moved it");
+        let (next, record) = renewed(&trial, at).await?;
+        ensure!(record.absolute_at() == deadline, "a renewal moved it");
+        at = next;
+    }
+    let next = sibling_of(at)?;
+    let record = trial.committed(at, renew_login(next, "alice")).await?;
+    ensure!(record.absolute_at() > deadline, "a login did not start a new one");
+    match trial.commit(id, merge(&[("n", 1)])?).await? {
+        Outcome::Absent(Absence::NotFound) => Ok(()),
+        other => Err(Failure::new(format!("the first ID, long after: {other:?}"))),
+    }
+}

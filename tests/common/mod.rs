@@ -1,0 +1,181 @@
+//! Real processes, real sockets: the example servers, the command-line tool, a browser's cookies.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The command-line tool.
+pub fn tool() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_fastsession"))
+}
+
+/// An example's program, built beside the tool.
+pub fn example(name: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_BIN_EXE_fastsession")).parent().unwrap();
+    let path = target.join("examples").join(name);
+    if !path.exists() {
+        let built = Command::new(env!("CARGO")).args(["build", "--example", name]).status();
+        assert!(built.unwrap().success(), "example {name} does not build");
+    }
+    path
+}
+
+/// A running example server, killed when dropped.
+pub struct Server {
+    child: Child,
+    pub address: String,
+}
+
+impl Server {
+    /// Starts `name` on a free port, on the session file `file`, and waits until it serves.
+    pub fn start(name: &str, file: &Path) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::start_at(name, file, &format!("127.0.0.1:{port}"))
+    }
+
+    pub fn start_at(name: &str, file: &Path, address: &str) -> Self {
+        let child = Command::new(example(name))
+            .arg(address)
+            .arg(file)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self { child, address: address.into() };
+        let since = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(since.elapsed() < Duration::from_secs(10), "{name} does not serve");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        server
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn client(&self) -> Client {
+        Client { address: self.address.clone(), stream: None, cookie: None }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A client with one connection and a jar for one cookie.
+pub struct Client {
+    pub address: String,
+    stream: Option<BufReader<TcpStream>>,
+    /// `name=value`
+    pub cookie: Option<String>,
+}
+
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Response {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// `{"test_counter": n}`
+    pub fn count(&self) -> u64 {
+        let value: serde_json::Value = serde_json::from_str(&self.body).unwrap();
+        value["test_counter"].as_u64().unwrap()
+    }
+}
+
+impl Client {
+    /// The same cookie, sent to another server.
+    pub fn moved_to(&self, server: &Server) -> Self {
+        Self { address: server.address.clone(), stream: None, cookie: self.cookie.clone() }
+    }
+
+    pub fn get(&mut self, path: &str) -> std::io::Result<Response> {
+        self.request("GET", path, "")
+    }
+
+    pub fn post(&mut self, path: &str, form: &str) -> std::io::Result<Response> {
+        self.request("POST", path, form)
+    }
+
+    fn request(&mut self, method: &str, path: &str, body: &str) -> std::io::Result<Response> {
+        let result = self.exchange(method, path, body);
+        match &result {
+            Ok(response) => {
+                if let Some(set) = response.header("set-cookie") {
+                    let pair = set.split(';').next().unwrap_or_default().to_owned();
+                    let deleted = set.contains("Max-Age=0");
+                    self.cookie = (!deleted).then_some(pair);
+                }
+            }
+            Err(_) => self.stream = None,
+        }
+        result
+    }
+
+    fn exchange(&mut self, method: &str, path: &str, body: &str) -> std::io::Result<Response> {
+        let cookie =
+            self.cookie.as_ref().map(|pair| format!("Cookie: {pair}\r\n")).unwrap_or_default();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{cookie}\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        if self.stream.is_none() {
+            let stream = TcpStream::connect(&self.address)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+            self.stream = Some(BufReader::new(stream));
+        }
+        let Some(stream) = &mut self.stream else { unreachable!("connected above") };
+        stream.get_mut().write_all(head.as_bytes())?;
+        read_response(stream)
+    }
+}
+
+fn read_response(stream: &mut BufReader<TcpStream>) -> std::io::Result<Response> {
+    let eof = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+    let mut line = String::new();
+    if stream.read_line(&mut line)? == 0 {
+        return Err(eof());
+    }
+    let status = line.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(eof)?;
+    let mut headers = Vec::new();
+    loop {
+        line.clear();
+        if stream.read_line(&mut line)? == 0 {
+            return Err(eof());
+        }
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    let length = headers.iter().find(|(name, _)| name == "content-length");
+    let mut body = vec![0; length.map_or(0, |(_, value)| value.parse().unwrap())];
+    stream.read_exact(&mut body)?;
+    Ok(Response { status, headers, body: String::from_utf8(body).unwrap() })
+}
+
+/// Runs the tool on `file` and answers its output.
+pub fn run_tool(file: &Path, args: &[&str]) -> Output {
+    tool().args(args).arg("--db").arg(file).stdin(Stdio::null()).output().unwrap()
+}
+
+/// The same, which must succeed; its standard output.
+pub fn tool_says(file: &Path, args: &[&str]) -> String {
+    let output = run_tool(file, args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {:?} {stderr}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}

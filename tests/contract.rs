@@ -1,0 +1,78 @@
+//! The contract suite, run against every store of this crate.
+//!
+//! `FASTSESSION_ROUNDS` sets how often each race is run.
+
+use fastsession::testing::contract::{DEFAULT_ROUNDS, Opened, Setup, Suite};
+use fastsession::{MemoryStore, Result};
+
+fn rounds(unless_set: u32) -> u32 {
+    std::env::var("FASTSESSION_ROUNDS")
+        .ok()
+        .and_then(|rounds| rounds.parse().ok())
+        .unwrap_or(unless_set)
+}
+
+fn open_memory(setup: &Setup) -> Result<Opened> {
+    let store = MemoryStore::builder()
+        .clock(setup.clock.clone())
+        .sweep_interval(setup.sweep_interval)
+        .keep_ended(setup.keep_ended)
+        .build()?;
+    Ok(Opened::new(store))
+}
+
+fastsession::contract_tests!(
+    memory,
+    suite = super::Suite::new(super::open_memory).rounds(super::rounds(super::DEFAULT_ROUNDS))
+);
+
+#[cfg(feature = "redb")]
+mod redb_file {
+    use std::sync::Arc;
+
+    use fastsession::testing::contract::{Opened, Setup};
+    use fastsession::{RedbStore, Result};
+
+    fn open(setup: &Setup, exclusive: bool) -> Result<Opened> {
+        // In memory where that can be had: what is raced here is order, not the disk, and thousands
+        // of rounds are worth more than their syncs. Lives as long as somebody may open the file.
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let dir = Arc::new(dir.expect("a temporary folder"));
+        let setup = setup.clone();
+        let open = move || {
+            let builder = RedbStore::builder(dir.path().join("sessions.redb"))
+                .clock(setup.clock.clone())
+                .sweep_interval(setup.sweep_interval)
+                .keep_ended(setup.keep_ended);
+            if exclusive { builder.exclusive() } else { builder }.open()
+        };
+        let opened = Opened::new(open()?).after_close(open.clone());
+        Ok(if exclusive { opened } else { opened.beside(open) })
+    }
+
+    pub(super) fn open_shared(setup: &Setup) -> Result<Opened> {
+        open(setup, false)
+    }
+
+    pub(super) fn open_exclusive(setup: &Setup) -> Result<Opened> {
+        open(setup, true)
+    }
+}
+
+// A round costs a few commits to disk here.
+#[cfg(feature = "redb")]
+const REDB_ROUNDS: u32 = 200;
+
+#[cfg(feature = "redb")]
+fastsession::contract_tests!(
+    redb_shared,
+    suite =
+        super::Suite::new(super::redb_file::open_shared).rounds(super::rounds(super::REDB_ROUNDS))
+);
+
+#[cfg(feature = "redb")]
+fastsession::contract_tests!(
+    redb_exclusive,
+    suite = super::Suite::new(super::redb_file::open_exclusive)
+        .rounds(super::rounds(super::REDB_ROUNDS))
+);

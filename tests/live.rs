@@ -1,0 +1,182 @@
+//! One file, several real processes: servers, the command-line tool, `kill -9`.
+//!
+//! `FASTSESSION_UPDATES` sets how many updates each of 64 clients makes in the long race.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Client, Server, run_tool, tool_says};
+use serde_json::Value;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn count(client: &mut Client) -> u64 {
+    let response = client.get("/session_test").unwrap();
+    assert_eq!(response.status, 200, "{}", response.body);
+    response.count()
+}
+
+#[test]
+fn the_whole_path_on_one_file_while_the_server_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sessions.redb");
+    let server = Server::start("counter", &file);
+    let mut client = server.client();
+    assert_eq!([count(&mut client), count(&mut client), count(&mut client)], [1, 2, 3]);
+
+    let listed = json(&tool_says(&file, &["list", "--json"]));
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    let id = listed[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(listed[0]["state"], "live");
+    let prefix = &id[..8];
+    let inspected = tool_says(&file, &["inspect", prefix, "--json"]);
+    assert!(inspected.contains("\"test_counter\""), "{inspected}");
+    assert!(tool_says(&file, &["inspect", prefix]).contains("test_counter"));
+
+    let ended = json(&tool_says(&file, &["expire", prefix, "--json"]));
+    assert_eq!(ended["ended"], 1);
+    assert_eq!(count(&mut client), 1, "the ended session was used");
+
+    let before = client.cookie.clone();
+    tool_says(&file, &["key", "rotate"]);
+    let since = Instant::now();
+    let mut last = 1;
+    while client.cookie == before {
+        let now = count(&mut client);
+        assert_eq!(now, last + 1, "the rotation lost the session");
+        last = now;
+        assert!(since.elapsed() < Duration::from_secs(1), "the new key is not used");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(count(&mut client), last + 1);
+
+    let purged = json(&tool_says(&file, &["purge", "--expired", "--json"]));
+    assert_eq!(purged["purged"], 1, "{purged}");
+    assert_eq!(count(&mut client), last + 2);
+    let left = json(&tool_says(&file, &["list", "--state", "all", "--json"]));
+    assert_eq!(left.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn rule_03_kill_9_loses_nothing_that_was_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sessions.redb");
+    let mut server = Server::start("counter", &file);
+    let mut cookies = vec![None; 8];
+    let mut acknowledged = vec![0; 8];
+    for round in 0..5_u64 {
+        let clients: Vec<_> = cookies
+            .iter()
+            .zip(&acknowledged)
+            .map(|(cookie, acknowledged)| {
+                let mut client = server.client();
+                client.cookie.clone_from(cookie);
+                let mut acknowledged = *acknowledged;
+                std::thread::spawn(move || {
+                    while let Ok(response) = client.get("/session_test") {
+                        assert_eq!(response.status, 200);
+                        acknowledged = response.count();
+                    }
+                    (client.cookie, acknowledged)
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(200 + 37 * round));
+        let address = server.address.clone();
+        server.kill();
+        for (n, client) in clients.into_iter().enumerate() {
+            (cookies[n], acknowledged[n]) = client.join().unwrap();
+        }
+        let since = Instant::now();
+        server = Server::start_at("counter", &file, &address);
+        assert!(since.elapsed() < Duration::from_secs(1), "{:?} to start", since.elapsed());
+        for (cookie, acknowledged) in cookies.iter().zip(&mut acknowledged) {
+            assert!(*acknowledged > 0, "nobody was served");
+            let mut client = server.client();
+            client.cookie.clone_from(cookie);
+            let now = count(&mut client);
+            // One more may have been committed whose answer was lost.
+            assert!((*acknowledged + 1..=*acknowledged + 2).contains(&now));
+            *acknowledged = now;
+        }
+    }
+}
+
+#[test]
+fn two_servers_share_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sessions.redb");
+    let servers = [Server::start("counter", &file), Server::start("counter", &file)];
+    let mut client = servers[0].client();
+    assert_eq!(count(&mut client), 1);
+    let mut clients = [client.moved_to(&servers[0]), client.moved_to(&servers[1])];
+    for expected in 2..200 {
+        let index = usize::from(expected % 2 == 0);
+        assert_eq!(count(&mut clients[index]), expected, "a gap");
+    }
+}
+
+#[test]
+fn rule_04_updates_from_two_processes_add_up() {
+    let updates: u64 =
+        std::env::var("FASTSESSION_UPDATES").map_or(25, |text| text.parse().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sessions.redb");
+    let servers = [Server::start("counter", &file), Server::start("counter", &file)];
+    let mut first = servers[0].client();
+    assert_eq!(count(&mut first), 1);
+    let since = Instant::now();
+    let clients: Vec<_> = (0..64)
+        .map(|n| {
+            let mut client = first.moved_to(&servers[n % 2]);
+            std::thread::spawn(move || {
+                (0..updates).filter(|_| client.get("/session_test").unwrap().status == 200).count()
+            })
+        })
+        .collect();
+    let succeeded: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    let took = since.elapsed();
+    assert_eq!(count(&mut first), succeeded as u64 + 2);
+    let asked = 64 * updates;
+    println!("{succeeded} of {asked} updates of one session by two processes in {took:?}");
+    assert!(succeeded as u64 * 100 >= asked * 99, "only {succeeded} of {asked} succeeded");
+}
+
+#[test]
+fn security_21_a_stolen_file_opens_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sessions.redb");
+    let server = Server::start("counter", &file);
+    let mut client = server.client();
+    count(&mut client);
+    let cookie = client.cookie.clone().unwrap();
+    let (name, value) = cookie.split_once('=').unwrap();
+    let token = value.split('.').nth(2).unwrap();
+    let bytes = std::fs::read(&file).unwrap();
+    let found = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+    assert!(!found(token.as_bytes()) && !found(value.as_bytes()), "the file holds the cookie");
+
+    let listed = json(&tool_says(&file, &["list", "--json"]));
+    let id = listed[0]["id"].as_str().unwrap();
+    for forged in [id.to_owned(), value.replace(token, id)] {
+        let mut thief = server.client();
+        thief.cookie = Some(format!("{name}={forged}"));
+        assert_eq!(count(&mut thief), 1, "a stored ID opened the session");
+    }
+}
+
+#[test]
+fn the_tool_says_what_is_wrong_with_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("missing.redb");
+    let output = run_tool(&missing, &["list"]);
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("missing.redb") && stderr.contains("--db"), "{stderr}");
+    assert!(!missing.exists(), "list created a file");
+
+    assert_eq!(run_tool(dir.path(), &["list"]).status.code(), Some(1));
+}

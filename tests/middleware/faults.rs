@@ -1,0 +1,116 @@
+//! Failing stores, bounds, and layers beside each other: rules 17 and 19.
+
+use super::*;
+
+#[tokio::test]
+async fn rule_17_a_store_error_is_a_503_that_leaves_the_cookie_alone() {
+    let store = Probe::new(&clock());
+    let app = app(store.clone());
+    let mut browser = Browser::new(&app);
+    browser.get("/set").await;
+    store.counts.down.store(true, Ordering::SeqCst);
+    for path in ["/get", "/set", "/logout", "/login", "/count"] {
+        let reply = browser.get(path).await;
+        assert_eq!(reply.status, 503, "{path}");
+        assert_eq!(reply.all(header::RETRY_AFTER), ["1"]);
+        assert_silent(&reply);
+    }
+    assert_eq!(browser.get("/").await.status, 200);
+    store.counts.down.store(false, Ordering::SeqCst);
+    store.counts.read_only.store(true, Ordering::SeqCst);
+    for path in ["/set", "/logout", "/login", "/renew"] {
+        let reply = browser.get(path).await;
+        assert_eq!(reply.status, 503, "{path}");
+        assert_eq!(reply.all(header::RETRY_AFTER), ["1"]);
+        assert_silent(&reply);
+        assert_silent(&Browser::new(&app).get("/set").await);
+    }
+    assert_eq!(browser.get("/get").await.body, "v");
+}
+
+#[tokio::test]
+async fn rule_17_a_hook_turns_errors_into_the_applications_own_responses() {
+    let store = Probe::new(&clock());
+    let app = routes().layer(layer(store.clone()).on_error(|error| {
+        error.is_store_failure().then(|| (StatusCode::IM_A_TEAPOT, "ours").into_response())
+    }));
+    store.counts.down.store(true, Ordering::SeqCst);
+    let reply = with_cookies(&app, "/get", &[b"sid=x"]).await;
+    assert_eq!((reply.status, &*reply.body), (StatusCode::IM_A_TEAPOT, "ours"));
+    store.counts.down.store(false, Ordering::SeqCst);
+    store.counts.read_only.store(true, Ordering::SeqCst);
+    let reply = with_cookies(&app, "/set", &[]).await;
+    assert_eq!((reply.status, &*reply.body), (StatusCode::IM_A_TEAPOT, "ours"));
+}
+
+#[tokio::test]
+async fn rule_19_data_beyond_the_bound_leaves_the_old_state() {
+    let handler = async |session: Session| session.insert("big", &"x".repeat(600)).await;
+    let app = routes()
+        .route("/big", get(handler))
+        .route("/big2", get(async |s: Session| s.insert("big2", &"x".repeat(600)).await))
+        .layer(layer(memory(&clock())).with_max_data_bytes(1000));
+    let mut browser = Browser::new(&app);
+    assert_eq!(browser.get("/set").await.status, 200);
+    assert_eq!(browser.get("/big").await.status, 200);
+    assert_eq!(browser.get("/big2").await.status, 413);
+    assert_eq!(browser.get("/get").await.body, "v");
+}
+
+#[tokio::test]
+async fn the_layer_stands_aside_where_it_is_told_to() {
+    let name = HeaderName::from_static("x-skip");
+    let layer = layer(memory(&clock()))
+        .skip_header(name.clone(), Some(HeaderValue::from_static("yes")))
+        .skip_header(HeaderName::from_static("x-any"), None)
+        .skip_when(|request| request.uri.path() == "/count");
+    let app = routes().layer(layer);
+    for (header, value, status) in
+        [("x-skip", "yes", 500), ("x-skip", "no", 200), ("x-any", "", 500), ("x-other", "", 200)]
+    {
+        let mut request = Browser::new(&app).request("/set");
+        request
+            .headers_mut()
+            .insert(HeaderName::from_static(header), HeaderValue::from_static(value));
+        assert_eq!(support::send(&app, request).await.status, status, "{header}: {value}");
+    }
+    assert_eq!(Browser::new(&app).get("/count").await.status, 500);
+    assert_eq!(Browser::new(&routes()).get("/set").await.status, 500);
+}
+
+struct Admin;
+
+impl Realm for Admin {
+    const NAME: &'static str = "admin";
+}
+
+#[tokio::test]
+async fn two_layers_keep_their_sessions_apart() {
+    let store = memory(&clock());
+    let cookie =
+        |name: &str| CookieOptions::insecure_http().to_builder().name(name).build().unwrap();
+    let both = async |visitor: Session, admin: Session<Admin>| -> Result<()> {
+        visitor.insert("k", "visitor").await?;
+        admin.login("root").await
+    };
+    let show = async |visitor: Session, admin: Session<Admin>| -> Result<String> {
+        Ok(format!("{:?} {:?}", visitor.get::<String>("k").await?, admin.user().await?))
+    };
+    let router = routes().route("/both", get(both)).route("/show", get(show));
+    let app = router
+        .clone()
+        .layer(SessionLayer::<_, Admin>::for_realm(store.clone()).with_cookie(cookie("adm")))
+        .layer(layer(store.clone()));
+    let mut browser = Browser::new(&app);
+    let reply = browser.get("/both").await;
+    assert_eq!(reply.cookies().len(), 2);
+    assert_eq!(reply.all(header::VARY), ["cookie"]);
+    assert_eq!(browser.get("/show").await.body, r#"Some("visitor") Some("root")"#);
+
+    // The same cookie name does not make a session of one realm one of the other.
+    let same_name = router
+        .layer(SessionLayer::<_, Admin>::for_realm(store.clone()).with_cookie(cookie("sid")))
+        .layer(SessionLayer::new(store).with_cookie(cookie("visitor")));
+    browser.app = same_name;
+    assert_eq!(browser.get("/show").await.body, "None None");
+}

@@ -1,0 +1,244 @@
+//! The file: what is refused, what survives, what two handles see of each other.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::Duration;
+
+use fastsession::record::{Absence, Changes};
+use fastsession::store::{
+    Access, Commit, Draft, Freshness, KeyChange, Loaded, Login, Op, Outcome, Query,
+    RedbStoreBuilder,
+};
+use fastsession::{
+    Clock, EndedBy, Filter, RedbStore, Selector, SessionId, SessionStore, SessionToken, Timestamp,
+};
+use tempfile::TempDir;
+
+const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+struct Fixture {
+    dir: TempDir,
+    clock: Clock,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), clock: Clock::manual(START) }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.dir.path().join("sessions.redb")
+    }
+
+    fn builder(&self) -> RedbStoreBuilder {
+        RedbStore::builder(self.path()).clock(self.clock.clone()).without_sweeping()
+    }
+
+    fn open(&self) -> RedbStore {
+        self.builder().open().unwrap()
+    }
+}
+
+fn id() -> SessionId {
+    SessionToken::generate().unwrap().id()
+}
+
+fn commit(id: SessionId, op: Op) -> Commit {
+    Commit { id, access: Access::at(START), max_data_bytes: 65_536, op }
+}
+
+fn draft(key: &str, value: &[u8]) -> Draft {
+    let mut changes = Changes::new();
+    changes.set(key, value.to_vec()).unwrap();
+    Draft { changes, ..Draft::default() }
+}
+
+async fn create(store: &RedbStore, user: Option<&str>) -> SessionId {
+    let id = id();
+    let login = user.map(|user| Login { user: user.into(), cap: None });
+    let op = Op::Create { realm: None, draft: draft("k", &[1]), login };
+    assert!(matches!(store.commit(commit(id, op)).await.unwrap(), Outcome::Committed(_)));
+    id
+}
+
+async fn load(store: &RedbStore, id: &SessionId) -> Loaded {
+    store.load(id, &Access::at(START)).await.unwrap()
+}
+
+#[tokio::test]
+async fn rule_03_what_was_answered_is_there_after_reopening() {
+    let fixture = Fixture::new();
+    for exclusive in [false, true] {
+        let open = || {
+            let builder = fixture.builder();
+            if exclusive { builder.exclusive() } else { builder }.open().unwrap()
+        };
+        let store = open();
+        let id = create(&store, Some("alice")).await;
+        let merge = Op::Merge(draft("other", &[2]));
+        store.commit(commit(id, merge)).await.unwrap();
+        store.close().await.unwrap();
+        store.close().await.unwrap();
+        assert!(store.load(&id, &Access::at(START)).await.unwrap_err().is_unavailable());
+
+        let store = open();
+        let Loaded::Live(record) = load(&store, &id).await else { panic!("not there") };
+        assert_eq!(record.data().get("k"), Some(&[1][..]));
+        assert_eq!(record.data().get("other"), Some(&[2][..]));
+        assert_eq!(record.user(), Some("alice"));
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn two_handles_on_one_file_see_each_others_changes() {
+    let fixture = Fixture::new();
+    let (one, other) = (fixture.open(), fixture.open());
+    let id = create(&one, None).await;
+    assert!(matches!(load(&other, &id).await, Loaded::Live(_)));
+    other.expire(Selector::ids([id])).await.unwrap();
+    assert!(matches!(load(&other, &id).await, Loaded::Absent(Absence::Ended { .. })));
+    let late = one.commit(commit(id, Op::Merge(draft("k", &[9])))).await.unwrap();
+    assert!(matches!(late, Outcome::Absent(Absence::Ended { by: EndedBy::Application, .. })));
+    assert!(matches!(load(&one, &id).await, Loaded::Absent(Absence::Ended { .. })));
+}
+
+#[tokio::test]
+async fn rule_11_an_ending_of_everyone_is_finished_by_sweeping() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let mut ids = Vec::new();
+    for n in 0..20 {
+        ids.push(create(&store, (n % 2 == 0).then_some("alice")).await);
+    }
+    store.expire(Selector::everyone().except(ids[0])).await.unwrap();
+    for id in &ids[1..] {
+        assert!(matches!(load(&store, id).await, Loaded::Absent(Absence::Ended { .. })));
+    }
+    assert!(matches!(load(&store, &ids[0]).await, Loaded::Live(_)));
+    let purged = store.purge().await.unwrap();
+    assert_eq!(purged.purged, 19);
+    assert!(matches!(load(&store, &ids[0]).await, Loaded::Live(_)));
+    let query = Query { filter: Filter::new().any_state(), after: None, limit: 100, at: START };
+    assert_eq!(store.page(&query).await.unwrap().sessions.len(), 1);
+}
+
+#[tokio::test]
+async fn a_rotated_key_reaches_every_handle_and_survives() {
+    let fixture = Fixture::new();
+    let (one, other) = (fixture.open(), fixture.open());
+    let before = one.keys(Freshness::Current).await.unwrap();
+    let rotate = KeyChange::Rotate { at: START, retire_after: None };
+    let after = other.change_keys(rotate).await.unwrap();
+    assert_ne!(after.active().id(), before.active().id());
+    let seen = one.keys(Freshness::Current).await.unwrap();
+    assert_eq!(seen.active().id(), after.active().id());
+    drop((one, other));
+    let seen = fixture.open().keys(Freshness::Current).await.unwrap();
+    assert_eq!(seen.version(), after.version());
+}
+
+#[tokio::test]
+async fn the_applications_keys_are_not_the_files() {
+    let fixture = Fixture::new();
+    let own = fastsession::KeyRing::new([fastsession::Key::generate().unwrap()]).unwrap();
+    let app = fixture.builder().key_ring(own.clone()).open().unwrap();
+    assert_eq!(app.keys(Freshness::Current).await.unwrap().active().id(), own.active().id());
+    let tool = fixture.open();
+    let error = tool.keys(Freshness::Current).await.unwrap_err();
+    assert!(error.is_keys_held_by_application());
+    let rotate = KeyChange::Rotate { at: START, retire_after: Some(Duration::ZERO) };
+    assert!(tool.change_keys(rotate).await.unwrap_err().is_keys_held_by_application());
+}
+
+#[tokio::test]
+async fn exclusive_keeps_others_out_and_says_so() {
+    let fixture = Fixture::new();
+    let app = fixture.builder().exclusive().open().unwrap();
+    let error = fixture.builder().open().unwrap_err();
+    assert!(error.is_in_use(), "{error:?}");
+    app.close().await.unwrap();
+    let _shared = fixture.open();
+    assert!(fixture.builder().exclusive().open().unwrap_err().is_in_use());
+}
+
+#[test]
+fn what_is_no_session_file_is_refused_untouched() {
+    let fixture = Fixture::new();
+    let path = fixture.path();
+    let refused = |content: &[u8]| {
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let error = fixture.builder().open().unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), content, "{error}");
+        error
+    };
+    assert!(refused(b"").is_invalid());
+    assert!(refused(b"hello").is_invalid());
+    let error = refused(b"SQLite format 3\0 and so on");
+    assert!(error.is_invalid() && error.to_string().contains("SQLite"), "{error}");
+    fs::remove_file(&path).unwrap();
+
+    drop(redb::Database::create(&path).unwrap());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(fixture.builder().open().unwrap_err().is_invalid());
+    fs::remove_file(&path).unwrap();
+
+    fs::create_dir(&path).unwrap();
+    assert!(fixture.builder().open().unwrap_err().is_invalid());
+    fs::remove_dir(&path).unwrap();
+
+    let target = fixture.dir.path().join("target");
+    drop(RedbStore::open(&target).unwrap());
+    symlink(&target, &path).unwrap();
+    let error = fixture.builder().open().unwrap_err();
+    assert!(error.is_invalid() && error.to_string().contains("symbolic"), "{error}");
+}
+
+#[tokio::test]
+async fn a_truncated_file_is_refused_untouched() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    for _ in 0..50 {
+        create(&store, None).await;
+    }
+    store.close().await.unwrap();
+    let path = fixture.path();
+    let whole = fs::read(&path).unwrap();
+    for len in [10, 64, 512, 4096, 5000, 20_000, whole.len() / 2, whole.len() - 4096] {
+        fs::write(&path, &whole[..len]).unwrap();
+        let error = fixture.builder().open().unwrap_err();
+        assert!(error.is_corrupt(), "{len} of {}: {error:?}", whole.len());
+        assert!(fs::read(&path).unwrap() == whole[..len], "{len} was changed");
+    }
+}
+
+#[test]
+fn a_missing_file_is_created_privately_or_refused() {
+    let fixture = Fixture::new();
+    assert!(fixture.builder().must_exist().open().unwrap_err().is_not_found());
+    drop(fixture.builder().create_new().open().unwrap());
+    assert_eq!(fs::metadata(fixture.path()).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(fixture.builder().create_new().open().unwrap_err().is_invalid());
+    assert_eq!(fs::read_dir(fixture.dir.path()).unwrap().count(), 1, "a draft was left");
+}
+
+#[test]
+fn a_file_open_to_others_is_refused() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    for mode in [0o604, 0o602, 0o601] {
+        fs::set_permissions(fixture.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let error = fixture.builder().open().unwrap_err();
+        assert!(error.is_forbidden() && error.to_string().contains("chmod"), "{error}");
+    }
+}
+
+#[test]
+fn contradictory_options_are_refused() {
+    let fixture = Fixture::new();
+    let interval = fastsession::Durability::Interval(Duration::from_secs(1));
+    assert!(fixture.builder().durability(interval).open().unwrap_err().is_invalid());
+    assert!(fixture.builder().mode(0o644).open().unwrap_err().is_invalid());
+    fixture.builder().exclusive().durability(interval).open().unwrap();
+}
