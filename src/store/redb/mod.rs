@@ -22,7 +22,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use redb::Database;
@@ -54,8 +54,6 @@ const DEFAULT_CACHE_BYTES: usize = 64 * 1024 * 1024;
 const DEFAULT_MAX_FILE_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 const QUEUE_LENGTH: usize = 16 * 1024;
-/// How old the key ring may be that verifies a cookie.
-const RING_AGE: Duration = Duration::from_secs(1);
 
 /// A store in a redb file. Cheap to clone; clones share the file and its threads.
 ///
@@ -102,7 +100,8 @@ struct Shared {
     snapshots: Snapshots,
     queue: Queue,
     scans: Mutex<Option<mpsc::Sender<Scan>>>,
-    ring: Mutex<Option<(KeyRing, Instant)>>,
+    /// The ring read last; decoding one prepares its keys.
+    ring: Mutex<Option<KeyRing>>,
 }
 
 /// When a commit that was answered is on disk.
@@ -400,18 +399,10 @@ impl Shared {
             return Err(keys_held_by_application());
         }
         let mut known = self.ring.lock();
-        let ring = match &*known {
-            Some((ring, _)) if ring.version() == snapshot.state.ring_version => ring.clone(),
-            _ => snapshot.ring()?,
-        };
-        *known = Some((ring.clone(), Instant::now()));
-        Ok(ring)
-    }
-
-    fn recent_ring(&self) -> Option<KeyRing> {
-        let known = self.ring.lock();
-        let (ring, read_at) = known.as_ref()?;
-        (read_at.elapsed() < RING_AGE).then(|| ring.clone())
+        match &*known {
+            Some(ring) if ring.version() == snapshot.state.ring_version => Ok(ring.clone()),
+            _ => Ok(known.insert(snapshot.ring()?).clone()),
+        }
     }
 
     /// Waits for a snapshot begun after this call.
@@ -536,13 +527,10 @@ impl SessionStore for RedbStore {
         if let Some(own) = &self.shared.own_keys {
             return Answer::ready(Ok(own.clone()));
         }
-        if freshness == Freshness::Recent {
-            if let Some(snapshot) = self.shared.snapshots.leased() {
-                return Answer::ready(self.shared.ring_of(&snapshot));
-            }
-            if let Some(ring) = self.shared.recent_ring() {
-                return Answer::ready(Ok(ring));
-            }
+        if freshness == Freshness::Recent
+            && let Some(snapshot) = self.shared.snapshots.leased()
+        {
+            return Answer::ready(self.shared.ring_of(&snapshot));
         }
         self.read_fresh(Shared::ring_of)
     }
