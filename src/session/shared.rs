@@ -40,7 +40,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The defaults, where the cookie is meant for `realm`.
+    /// The defaults for sessions of `realm`, with their records' own timeouts.
     pub(crate) fn new(realm: Option<&'static str>) -> Self {
         let cookie = CookieOptions::default();
         Self {

@@ -135,3 +135,17 @@ async fn a_token_that_meets_an_existing_session_is_replaced_by_another() {
     assert_eq!(reply.status, 503);
     assert_silent(&reply);
 }
+
+#[tokio::test]
+async fn rule_18_the_visitor_of_a_corrupt_record_starts_fresh() {
+    let store = Probe::new(&clock());
+    let mut browser = Browser::new(&app(store.clone()));
+    browser.get("/login").await;
+    store.counts.corrupt.store(true, Ordering::SeqCst);
+    assert_eq!(browser.get("/origin").await.body, "corrupt");
+    assert_silent(&browser.get("/user").await);
+    browser.get("/set").await.cookie();
+    store.counts.corrupt.store(false, Ordering::SeqCst);
+    assert_eq!(browser.get("/get").await.body, "v");
+    assert_eq!(live(&store.inner).await, 2);
+}

@@ -9,6 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::Response;
+use fastsession::record::Absence;
 use fastsession::store::{
     Access, Answer, Commit, End, EndReport, Freshness, Inspected, KeyChange, Loaded, Outcome, Page,
     Query, Stats, Sweep, Swept, Timing,
@@ -160,6 +161,8 @@ pub(crate) struct Counts {
     pub(crate) read_only: AtomicBool,
     /// Carry out commits, then say that the outcome is unknown.
     pub(crate) forgetful: AtomicBool,
+    /// Find every record undecodable.
+    pub(crate) corrupt: AtomicBool,
     /// Find the new ID taken, this often.
     pub(crate) collisions: AtomicUsize,
     /// Never be ready at once.
@@ -242,6 +245,9 @@ impl<S: SessionStore> SessionStore for Probe<S> {
     }
     fn load(&self, id: &SessionId, access: &Access) -> Answer<Loaded> {
         self.counts.loads.fetch_add(1, Ordering::SeqCst);
+        if self.counts.corrupt.load(Ordering::SeqCst) {
+            return Answer::ready(Ok(Loaded::Absent(Absence::Corrupt)));
+        }
         self.answer(false, self.inner.load(id, access))
     }
     fn commit(&self, commit: Commit) -> Answer<Outcome> {
