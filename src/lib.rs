@@ -1,5 +1,7 @@
 //! Server-side sessions for axum.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg_attr(not(feature = "axum"), allow(dead_code, unused_imports))]
 mod cookie;
 mod error;

@@ -76,3 +76,34 @@ fastsession::contract_tests!(
     suite = super::Suite::new(super::redb_file::open_exclusive)
         .rounds(super::rounds(super::REDB_ROUNDS))
 );
+
+// The store that the broken ones vary passes, so that each is rejected for its fault.
+fastsession::contract_tests!(
+    sound_model,
+    suite = super::Suite::new(fastsession::testing::broken::sound).rounds(super::rounds(100))
+);
+
+mod broken {
+    use super::Suite;
+    use fastsession::testing::broken;
+    use fastsession::testing::contract::Check;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_broken_store_is_rejected_by_the_check_for_its_fault() {
+        for store in broken::ALL {
+            let check = Check::named(store.rejected_by()).unwrap();
+            let verdict = check.run(&Suite::new(*store).rounds(5000)).await;
+            assert!(verdict.is_err(), "{:?} passed {}", store.name(), check.name());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_report_names_what_failed() {
+        let store = broken::ALL.iter().find(|store| store.name() == "a page skips one").unwrap();
+        let report = Suite::new(*store).rounds(10).run().await;
+        assert!(!report.is_passed());
+        assert!(report.to_string().contains(store.rejected_by()), "{report}");
+        let failed = report.results().iter().filter(|(_, verdict)| verdict.is_err());
+        assert!(failed.clone().all(|(name, _)| name.starts_with("pages_")), "{report}");
+    }
+}

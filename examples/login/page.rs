@@ -2,7 +2,7 @@
 
 use fastsession::{SessionId, Summary};
 
-pub fn sign_in() -> String {
+pub(crate) fn sign_in() -> String {
     page(
         r#"<h1>Sign in</h1>
 <form method="post" action="/login">
@@ -13,7 +13,7 @@ pub fn sign_in() -> String {
     )
 }
 
-pub fn devices(
+pub(crate) fn devices(
     user: &str,
     id: Option<SessionId>,
     label: Option<String>,

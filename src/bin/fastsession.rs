@@ -1,1 +1,7 @@
-fn main() {}
+//! The `fastsession` command; see `fastsession --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fastsession::cli::run(std::env::args_os())
+}

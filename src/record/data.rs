@@ -6,7 +6,7 @@ use super::Pending;
 use crate::error::{Error, Kind, Result};
 
 /// Longest key, in bytes.
-pub const MAX_KEY_BYTES: usize = 256;
+pub(crate) const MAX_KEY_BYTES: usize = 256;
 
 /// The keys and encoded values of a session, in order of key.
 ///

@@ -5,8 +5,9 @@
 //! 64 shards by ID, each a map under its own lock. A load, merge, compare-and-set or touch takes
 //! one shard's lock and nothing else. What concerns several rows (a renewal that binds a user, a
 //! cap, the index by user) first takes the one `Users` lock, under which these operations take
-//! turns; they may then lock shards one after another, and since nobody else holds more than one
-//! lock, none can wait for the other. A renewal keeps the shard bytes, so the old and the new row
+//! turns; they may then lock several shards, and since nobody else holds more than one, none can
+//! wait for the other. The endings are locked last, for a moment, and always under the lock of
+//! the row that is compared with them. A renewal keeps the shard bytes, so the old and the new row
 //! lie under one lock and change in one step.
 //!
 //! The index ordered by deadline is a list of IDs for each bucket. Its entries are hints: the
@@ -502,7 +503,7 @@ impl Inner {
     }
 
     fn sweep(&self, sweep: Sweep) -> Swept {
-        let pending = self.endings.read().pending.first().cloned();
+        let pending = self.endings.read().next_pending();
         if let Some(pending) = pending {
             self.finish_ending(&pending);
         }
@@ -589,15 +590,29 @@ impl Inner {
                 view.put(Write { id, before: Some(record), after });
             }
         }
-        let mut endings = self.endings.write();
-        endings.pending.retain(|other| other.generation != pending.generation);
-        // No row of an earlier generation is left, and none can be written. A later ending of the
-        // same user has rows of its own to finish.
-        if let Some(user) = &pending.user
-            && endings.users.get(user).is_some_and(|last| last.generation == pending.generation)
-        {
-            endings.users.remove(user);
-        }
+        self.endings.write().finished(pending);
+    }
+}
+
+impl AllEndings {
+    /// What to finish next: the last ending of everyone's finishes all before it.
+    fn next_pending(&self) -> Option<PendingEnding> {
+        let of_everyone = self.pending.iter().rev().find(|pending| pending.user.is_none());
+        of_everyone.or(self.pending.first()).cloned()
+    }
+
+    /// No row that `done` ended is left, and none can be written. A later ending has rows of its
+    /// own to finish.
+    fn finished(&mut self, done: &PendingEnding) {
+        let is_covered = |generation: u64, user: &str| match &done.user {
+            None => generation <= done.generation,
+            Some(finished) => **finished == *user && generation <= done.generation,
+        };
+        self.users.retain(|user, ending| !is_covered(ending.generation, user));
+        self.pending.retain(|pending| match &pending.user {
+            Some(user) => !is_covered(pending.generation, user),
+            None => done.user.is_some() || pending.generation > done.generation,
+        });
     }
 }
 

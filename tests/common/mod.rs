@@ -1,5 +1,5 @@
 //! Real processes, real sockets: the example servers, the command-line tool, a browser's cookies.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -17,7 +17,9 @@ pub fn example(name: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_BIN_EXE_fastsession")).parent().unwrap();
     let path = target.join("examples").join(name);
     if !path.exists() {
-        let built = Command::new(env!("CARGO")).args(["build", "--example", name]).status();
+        let profile = if target.ends_with("release") { "release" } else { "dev" };
+        let build = ["build", "--example", name, "--profile", profile];
+        let built = Command::new(env!("CARGO")).args(build).status();
         assert!(built.unwrap().success(), "example {name} does not build");
     }
     path

@@ -148,22 +148,20 @@ impl Writer<'_> {
             batch.finish()
         }));
         let outcome = match applied {
-            Ok(Ok(changed)) if changed || flushing => commit(txn).map(|()| true),
-            Ok(Ok(_)) => txn.abort().map(|()| false).map_err(Spoiled::before_commit),
+            Ok(Ok(changed)) if changed || flushing => commit(txn).map(|()| {
+                self.unflushed =
+                    if synced { None } else { self.unflushed.or(Some(Instant::now())) };
+            }),
+            Ok(Ok(_)) => txn.abort().map_err(Spoiled::before_commit),
             Ok(Err(error)) => Err(Spoiled { reopen: failure::needs_reopening(&error), error }),
             Err(_) => Err(Spoiled { error: failure::panicked(), reopen: true }),
         };
         match outcome {
-            Ok(false) => {
-                answers.send(None);
-                Ok(())
-            }
-            Ok(true) => {
-                self.unflushed =
-                    if synced { None } else { self.unflushed.or(Some(Instant::now())) };
+            Ok(()) => {
+                // Also where nothing was changed: whoever is told that a session is over must not
+                // read it from an older state after that.
                 let renewed = self.shared.snapshots.renew_after_commit(database);
                 if renewed.is_err() {
-                    // Whoever is answered must not read an older state.
                     self.shared.snapshots.withdraw();
                 }
                 answers.send(None);

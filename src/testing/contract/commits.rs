@@ -239,12 +239,13 @@ pub(super) async fn rule_05_data_comes_back_as_it_was(suite: Suite) -> Verdict {
     let trial = suite.trial()?;
     let longest = "ü".repeat(128);
     let all_bytes: Vec<u8> = (0..=255).collect();
+    let (zeros, ones) = (vec![0; 20_000], vec![0xff; 20_000]);
     let values: [(&str, &[u8]); 6] = [
         ("", b"no name"),
         ("a", b""),
         ("b\0\n", &all_bytes),
-        ("c", &[0; 20_000]),
-        ("d", &[0xff; 20_000]),
+        ("c", &zeros),
+        ("d", &ones),
         (&longest, b"longest name"),
     ];
     let mut all = Draft::default();

@@ -2,8 +2,8 @@
 //!
 //! Each [`Check`] is named after the rule it holds. It opens stores of its own, so that checks
 //! need no order and may run side by side; what it says of a store is a [`Failure`], never a
-//! panic. Checks that race tasks do so for a number of [rounds](Suite::rounds), and need a tokio
-//! runtime of several threads with its timer: on one thread nothing would race.
+//! panic. Checks that race calls do so for a number of [rounds](Suite::rounds), on threads of a
+//! tokio runtime, which needs its timer.
 //!
 //! A store that can be opened a second time, beside the first or after it was closed, says so in
 //! [`Opened`], and is then raced across both handles and reopened.
@@ -18,6 +18,7 @@ use crate::expiry::Clock;
 use crate::store::{DEFAULT_KEEP_ENDED, SessionStore};
 
 mod bounds;
+mod caps;
 mod commits;
 mod ending;
 mod expiring;
@@ -206,9 +207,6 @@ impl Check {
     /// Runs it. A panic of the store is a failure too.
     pub async fn run(&self, suite: &Suite) -> Verdict {
         let runtime = tokio::runtime::Handle::current();
-        if runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread {
-            return Err(Failure::new("the suite needs a runtime of several threads"));
-        }
         let running = runtime.spawn((self.body)(suite.clone()));
         match tokio::time::timeout(TIME_LIMIT, running).await {
             Ok(Ok(verdict)) => verdict,

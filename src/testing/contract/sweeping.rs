@@ -88,7 +88,7 @@ pub(super) async fn rule_15_active_sessions_are_not_swept(suite: Suite) -> Verdi
     let (touched, merged) = (trial.create(&[]).await?, trial.create(&[]).await?);
     let idle = trial.create(&[]).await?;
     for _ in 0..4 {
-        trial.clock().advance(TIMEOUTS.idle - HOUR);
+        trial.clock().advance(TIMEOUTS.idle.saturating_sub(HOUR));
         trial.store().touch(&touched, &trial.access());
         eventually("a touch is recorded", || {
             let trial = &trial;
@@ -178,7 +178,7 @@ pub(super) async fn purge_leaves_marks_in_grace(suite: Suite) -> Verdict {
     trial.committed(ended, logout()).await?;
     let successor = sibling_of(renewed)?;
     trial.committed(renewed, renew(successor)).await?;
-    trial.clock().advance(GRACE - MILLI);
+    trial.clock().advance(GRACE.saturating_sub(MILLI));
     let purged = trial.store().purge().await?.purged;
     ensure!(purged == 0, "{purged} marks in grace were purged");
     let absence = trial.absent(renewed).await?;
@@ -201,7 +201,7 @@ pub(super) async fn purge_never_ends_a_live_session(suite: Suite) -> Verdict {
         live.push(trial.login(&format!("user-{}", n % 3)).await?);
         live.push(trial.create(&[("n", n)]).await?);
     }
-    trial.clock().advance(TIMEOUTS.idle - MILLI);
+    trial.clock().advance(TIMEOUTS.idle.saturating_sub(MILLI));
     // The last one was active in time, though it is filed under its first deadline.
     let active = live[0];
     trial.committed(active, merge(&[("n", 1)])?).await?;
@@ -214,7 +214,7 @@ pub(super) async fn purge_never_ends_a_live_session(suite: Suite) -> Verdict {
     let purged = trial.store().purge().await?.purged;
     ensure!(purged == 39, "at their deadline {purged} of 39 were purged");
     trial.live(active).await?;
-    trial.clock().advance(TIMEOUTS.idle - MILLI);
+    trial.clock().advance(TIMEOUTS.idle.saturating_sub(MILLI));
     let purged = trial.store().purge().await?.purged;
     ensure!(purged == 1, "the last one, filed anew, was not purged");
     Ok(())

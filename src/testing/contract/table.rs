@@ -1,7 +1,8 @@
 //! The list of all checks, and the macros that make something of it.
 
 use super::{
-    Check, bounds, commits, ending, expiring, pages, renewal, service, sweeping, time, touching,
+    Check, bounds, caps, commits, ending, expiring, pages, renewal, service, sweeping, time,
+    touching,
 };
 
 /// Hands the names of all checks, by module, to another macro of this crate.
@@ -71,6 +72,8 @@ macro_rules! __contract_checks {
                 rule_11_filters_are_checked_again
                 rule_11_filters_spare_who_signs_in_meanwhile
                 rule_11_filters_end_what_matches
+                ;
+            caps:
                 rule_11_a_cap_refuses_the_new_one
                 rule_11_a_cap_ends_the_oldest
                 rule_11_caps_hold_under_concurrent_logins

@@ -77,13 +77,13 @@ pub(super) async fn rule_13_activity_moves_the_idle_deadline_only(suite: Suite) 
     let trial = suite.trial()?;
     let id = trial.create(&[]).await?;
     for _ in 0..3 {
-        trial.clock().advance(TIMEOUTS.idle - SECOND);
+        trial.clock().advance(TIMEOUTS.idle.saturating_sub(SECOND));
         trial.committed(id, merge(&[("n", 1)])?).await?;
     }
     over_at(&trial, id, trial.now().saturating_add(TIMEOUTS.idle), Some(TIMEOUTS)).await?;
     let absolute = START.saturating_add(TIMEOUTS.absolute);
     while trial.now().saturating_add(TIMEOUTS.idle) < absolute {
-        trial.clock().advance(TIMEOUTS.idle - SECOND);
+        trial.clock().advance(TIMEOUTS.idle.saturating_sub(SECOND));
         trial.committed(id, merge(&[("n", 1)])?).await?;
     }
     over_at(&trial, id, absolute, Some(TIMEOUTS)).await
@@ -104,10 +104,10 @@ pub(super) async fn rule_13_a_longer_configured_timeout_extends_nothing(suite: S
     let id = created_under(&trial, short, Draft::default()).await?;
     let created = trial.now();
     over_at(&trial, id, created.saturating_add(HOUR), Some(TIMEOUTS)).await?;
-    trial.clock().advance(HOUR - SECOND);
+    trial.clock().advance(HOUR.saturating_sub(SECOND));
     let record = trial.committed(id, merge(&[("n", 1)])?).await?;
     ensure!(record.idle_timeout() == HOUR, "a merge extended the idle timeout");
-    trial.clock().advance(HOUR - SECOND);
+    trial.clock().advance(HOUR.saturating_sub(SECOND));
     trial.committed(id, merge(&[("n", 2)])?).await?;
     over_at(&trial, id, created.saturating_add(2 * HOUR), Some(TIMEOUTS)).await
 }
@@ -172,7 +172,7 @@ pub(super) async fn rule_15_no_instant_panics(suite: Suite) -> Verdict {
             drop(trial.commit(last, renew_login(moved, "bob")).await?);
             drop(trial.commit(moved, super::trial::logout()).await?);
             drop(store.sessions_of("alice").await?);
-            drop(store.stats().await?);
+            store.stats().await?;
         }
     }
     Ok(())

@@ -292,29 +292,57 @@ pub(super) fn racer<T>(run: impl Future<Output = Verdict<T>> + Send + 'static) -
     Box::pin(run)
 }
 
-/// Starts all at the same moment, each as a task of its own, and waits for all.
+/// Starts all at the same moment, each on a thread of its own, and waits for all.
 pub(super) async fn race<T: Send + 'static>(racers: Vec<Racer<T>>) -> Verdict<Vec<T>> {
-    let (ready, all) = (Arc::new(AtomicUsize::new(0)), racers.len());
-    let tasks: Vec<_> = racers
+    let runtime = tokio::runtime::Handle::current();
+    let gate = Arc::new(Gate { expected: racers.len(), arrived: AtomicUsize::new(0) });
+    let threads: Vec<_> = racers
         .into_iter()
         .map(|racer| {
-            let ready = ready.clone();
-            tokio::spawn(async move {
-                ready.fetch_add(1, Ordering::SeqCst);
-                while ready.load(Ordering::SeqCst) < all {
-                    tokio::task::yield_now().await;
-                }
-                racer.await
+            let (gate, inner) = (gate.clone(), runtime.clone());
+            runtime.spawn_blocking(move || {
+                gate.pass();
+                inner.block_on(racer)
             })
         })
         .collect();
-    let mut results = Vec::with_capacity(all);
-    for task in tasks {
-        let result = task.await;
+    let mut results = Vec::with_capacity(threads.len());
+    for thread in threads {
+        let result = thread.await;
         results.push(result.map_err(|e| Failure::new(format!("the store panicked: {e}")))??);
     }
     Ok(results)
 }
+
+/// Opens when all have arrived.
+struct Gate {
+    expected: usize,
+    arrived: AtomicUsize,
+}
+
+impl Gate {
+    /// Spins, since being woken takes longer than most of what is raced; but not for long, since
+    /// there may be fewer processors than racers.
+    fn pass(&self) {
+        let place = self.arrived.fetch_add(1, Ordering::SeqCst);
+        let mut spins = 0_u32;
+        while self.arrived.load(Ordering::SeqCst) < self.expected {
+            spins += 1;
+            if spins.is_multiple_of(4096) {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        // Whoever comes last would always be a little ahead of who spins.
+        let head_start = JITTER.fetch_add(1, Ordering::Relaxed).wrapping_mul(37 + place) % 256;
+        for _ in 0..head_start {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+static JITTER: AtomicUsize = AtomicUsize::new(0);
 
 /// A race of two.
 pub(super) async fn race_two<A: Send + 'static, B: Send + 'static>(

@@ -1,0 +1,259 @@
+//! The command line as clap sees it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::time::{When, parse_duration};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, also when nothing matched
+  1  failed
+  2  usage
+  3  no such session, or an ambiguous beginning of an ID
+  4  in use, or no lock within --wait
+  5  corruption found
+  6  version mismatch";
+
+/// Look at sessions, end them and rotate their keys, while the application serves.
+#[derive(Debug, Parser)]
+#[command(name = "fastsession", version, after_help = EXIT_CODES)]
+pub(crate) struct CommandLine {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Options of every verb, before or after it.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The database; else `FASTSESSION_DB`, else ./sessions.redb
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) db: Option<PathBuf>,
+    /// How long to wait for a lock
+    #[arg(long, global = true, value_name = "DURATION", default_value = "5s",
+          value_parser = parse_duration)]
+    pub(crate) wait: Duration,
+    /// How to write the result
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Short for `--format json`
+    #[arg(long, global = true, conflicts_with = "format")]
+    json: bool,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    pub(crate) color: ColorChoice,
+    /// Write nothing but data and errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+impl Global {
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
+}
+
+/// How to write the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// One JSON document
+    Json,
+    /// One JSON object on each line
+    Jsonl,
+    /// Comma-separated values with a header
+    Csv,
+    /// IDs only, one on each line
+    Ids,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless `NO_COLOR` is set
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Make a database with a fresh key
+    Init,
+    /// Show sessions by filter: live ones unless --state
+    #[command(visible_alias = "ls")]
+    List(ListArgs),
+    /// Show one session's metadata and data, or judge a cookie
+    #[command(visible_alias = "show")]
+    Inspect(InspectArgs),
+    /// End live sessions now
+    #[command(visible_alias = "revoke")]
+    Expire(ExpireArgs),
+    /// Remove what is over; never ends a live session, never asks
+    Purge(PurgeArgs),
+    /// Look at the signing keys and change them
+    #[command(subcommand)]
+    Key(KeyVerb),
+    /// Count sessions, users and bytes
+    Stats,
+}
+
+/// Which sessions. Conditions are combined with AND.
+///
+/// A TIME is a duration (30m, 7d, 1h30m) or an instant (2026-01-31T08:00:00Z).
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Filters")]
+pub(crate) struct FilterArgs {
+    /// Of this user
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Of this realm
+    #[arg(long, value_name = "NAME")]
+    pub(crate) realm: Option<String>,
+    /// Without a user
+    #[arg(long, conflicts_with = "user")]
+    pub(crate) anonymous: bool,
+    /// Without activity for, or since, TIME (30m, 7d, 1h30m or 2026-01-31T08:00:00Z)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) idle_for: Option<When>,
+    /// Created longer ago than, or before, TIME
+    #[arg(long, value_name = "TIME")]
+    pub(crate) older_than: Option<When>,
+    /// Created less long ago than, or after, TIME
+    #[arg(long, value_name = "TIME")]
+    pub(crate) newer_than: Option<When>,
+    /// But not this session; may be repeated
+    #[arg(long, value_name = "ID")]
+    pub(crate) except: Vec<String>,
+    /// In this state instead of live
+    #[arg(long, value_enum)]
+    pub(crate) state: Option<StateArg>,
+}
+
+/// A state to select by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StateArg {
+    Live,
+    /// Timed out
+    Expired,
+    /// Logged out or ended by an operator
+    Ended,
+    /// Renewed under another ID
+    Superseded,
+    All,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Order of the rows, smallest first; without it by ID, as they stream
+    #[arg(long, value_enum)]
+    pub(crate) sort: Option<SortKey>,
+    /// Largest first
+    #[arg(long)]
+    pub(crate) reverse: bool,
+    /// At most this many rows
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Show it anew every second, until Ctrl-C
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+/// What to sort by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SortKey {
+    Created,
+    LastSeen,
+    Expires,
+    User,
+    Size,
+    Id,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Session IDs, or their beginnings
+    #[arg(value_name = "ID", required_unless_present = "cookie", conflicts_with = "cookie")]
+    pub(crate) ids: Vec<String>,
+    /// Hide values; keys, types and sizes stay
+    #[arg(long)]
+    pub(crate) redact: bool,
+    /// Judge the cookie on standard input: its value, `name=value` or a whole `Cookie:` line
+    #[arg(long, value_name = "-")]
+    pub(crate) cookie: Option<String>,
+    /// The cookie's name, which its signature covers; else __Host-sid and sid are tried
+    #[arg(long, value_name = "NAME", requires = "cookie", conflicts_with = "ids")]
+    pub(crate) cookie_name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Sessions named by ID, as arguments or with `-` line by line on standard \
+                        input, are ended without asking.")]
+pub(crate) struct ExpireArgs {
+    /// Session IDs, or their beginnings; `-` reads them from standard input
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Everyone's sessions
+    #[arg(long, conflicts_with_all = ["ids", "user", "realm", "anonymous", "idle_for",
+                                      "older_than", "newer_than"])]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRun,
+    #[command(flatten)]
+    pub(crate) assent: Assent,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PurgeArgs {
+    /// Only what is over: nothing else is ever purged, and a script may say so
+    #[arg(long)]
+    pub(crate) expired: bool,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRun,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DryRun {
+    /// Report the same and change nothing
+    #[arg(short = 'n', long = "dry-run")]
+    pub(crate) is_set: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Assent {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyVerb {
+    /// Show the keys; secrets are never shown
+    List,
+    /// Sign with a new key from now on; the former one verifies for a while
+    Rotate {
+        /// How long the former key verifies; else the longest idle timeout in use, so that nobody
+        /// is logged out
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        retire_after: Option<Duration>,
+        #[command(flatten)]
+        assent: Assent,
+    },
+    /// Refuse what a former key signed, from now on
+    Retire {
+        /// The key's ID, as `key list` shows it
+        #[arg(value_name = "KEY")]
+        key: String,
+        #[command(flatten)]
+        assent: Assent,
+    },
+}

@@ -1,0 +1,33 @@
+//! `init`: make a database with a fresh key.
+
+use serde::Serialize;
+
+use crate::cli::args::Format;
+use crate::cli::console::Console;
+use crate::cli::exit::{DONE, Outcome};
+use crate::cli::open::{self, Location};
+use crate::cli::report;
+use crate::store::Freshness;
+
+#[derive(Serialize)]
+struct Made {
+    path: String,
+    key: String,
+}
+
+pub(crate) async fn run(location: &Location, format: Format, console: &mut Console<'_>) -> Outcome {
+    report::require_object_format(format)?;
+    let store = open::create(location)?;
+    let ring = store.keys(Freshness::Current).await?;
+    store.close().await?;
+    let path = location.path.display().to_string();
+    let made = Made { path, key: ring.active().id().to_string() };
+    report::object(console, format, &made, |console| {
+        if console.quiet {
+            return String::new();
+        }
+        let path = report::escape::line(&made.path);
+        format!("made {path} with signing key {}\n", made.key)
+    })?;
+    Ok(DONE)
+}

@@ -1,0 +1,112 @@
+//! `list`: sessions by filter.
+
+use std::cmp::Ordering;
+use std::time::Duration;
+
+use super::Context;
+use crate::cli::args::{Format, ListArgs, SortKey};
+use crate::cli::exit::{CORRUPT, DONE, Failure, Outcome};
+use crate::cli::report::{Listing, SessionRow, counted};
+use crate::cli::select::{PAGE, Pages};
+use crate::store::{Filter, Summary};
+
+pub(crate) async fn run(args: &ListArgs, mut context: Context<'_, '_>) -> Outcome {
+    if !args.watch {
+        return show(args, &mut context).await;
+    }
+    if !context.console.screen.stdout || context.format != Format::Table {
+        return Err(Failure::usage("--watch draws a table on a terminal, and only there")
+            .next("leave out --watch, and repeat the command as you need it"));
+    }
+    loop {
+        // Home, then clear: without a flicker, and without a trace in the scrollback.
+        context.console.print("\x1b[H\x1b[J")?;
+        show(args, &mut context).await?;
+        context.console.stdout.flush()?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn show(args: &ListArgs, context: &mut Context<'_, '_>) -> Outcome {
+    let filter = args.filter.to_filter(context.store).await?;
+    let now = context.store.clock().now();
+    let mut listing = Listing::new(context.format, context.console.screen, now);
+    let corrupt = match (args.sort, args.reverse) {
+        (None | Some(SortKey::Id), false) => stream(args, filter, context, &mut listing).await?,
+        (key, _) => sorted(args, key, filter, context, &mut listing).await?,
+    };
+    listing.finish::<SessionRow>(context.console)?;
+    if listing.written() == 0 {
+        context.console.note("no session matches");
+    }
+    if corrupt == 0 {
+        return Ok(DONE);
+    }
+    let what = format!("{} cannot be decoded and may be missing", counted(corrupt, "record"));
+    Err(Failure::new(CORRUPT, what).next("restore the database from a backup if this spreads"))
+}
+
+/// In order of ID, each page written before the next is fetched.
+async fn stream(
+    args: &ListArgs,
+    filter: Filter,
+    context: &mut Context<'_, '_>,
+    listing: &mut Listing,
+) -> Outcome<u64> {
+    let mut left = args.limit.unwrap_or(usize::MAX);
+    let mut corrupt = 0;
+    let mut pages = Pages::new(context.store, filter, left.min(PAGE));
+    while left > 0
+        && let Some(page) = pages.next().await?
+    {
+        corrupt += page.corrupt.len() as u64;
+        let rows: Vec<_> = page.sessions.into_iter().take(left).map(SessionRow::from).collect();
+        left -= rows.len();
+        listing.write(&rows, context.console)?;
+    }
+    Ok(corrupt)
+}
+
+/// In another order: all are looked at first, and no more are kept than `--limit`.
+async fn sorted(
+    args: &ListArgs,
+    key: Option<SortKey>,
+    filter: Filter,
+    context: &mut Context<'_, '_>,
+    listing: &mut Listing,
+) -> Outcome<u64> {
+    let limit = args.limit.unwrap_or(usize::MAX);
+    let order = |a: &Summary, b: &Summary| {
+        let order = compare(key, a, b).then_with(|| a.id.cmp(&b.id));
+        if args.reverse { order.reverse() } else { order }
+    };
+    let mut corrupt = 0;
+    let mut kept = Vec::new();
+    let mut pages = Pages::new(context.store, filter, PAGE);
+    while let Some(page) = pages.next().await? {
+        corrupt += page.corrupt.len() as u64;
+        kept.extend(page.sessions);
+        if kept.len() > limit {
+            kept.sort_unstable_by(order);
+            kept.truncate(limit);
+        }
+    }
+    kept.sort_unstable_by(order);
+    let mut kept = kept.into_iter().map(SessionRow::from).peekable();
+    while kept.peek().is_some() {
+        let rows: Vec<_> = kept.by_ref().take(PAGE).collect();
+        listing.write(&rows, context.console)?;
+    }
+    Ok(corrupt)
+}
+
+fn compare(key: Option<SortKey>, a: &Summary, b: &Summary) -> Ordering {
+    match key {
+        None | Some(SortKey::Id) => Ordering::Equal,
+        Some(SortKey::Created) => a.created_at.cmp(&b.created_at),
+        Some(SortKey::LastSeen) => a.last_seen_at.cmp(&b.last_seen_at),
+        Some(SortKey::Expires) => a.expires_at.cmp(&b.expires_at),
+        Some(SortKey::User) => a.user.cmp(&b.user),
+        Some(SortKey::Size) => a.size_bytes.cmp(&b.size_bytes),
+    }
+}

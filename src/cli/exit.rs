@@ -1,0 +1,147 @@
+//! How a command ends: exit codes, and failures as a person reads them.
+
+use std::error::Error as _;
+use std::io;
+
+use crate::error::Error;
+
+/// Done; also when nothing matched, and when the reader of a pipe went away.
+pub const DONE: u8 = 0;
+/// It failed, or was declined.
+pub const FAILED: u8 = 1;
+/// The command line is not one that is understood, or lacks a `--yes`.
+pub const USAGE: u8 = 2;
+/// No such session or key, or an ID's beginning that several sessions share.
+pub const NO_SUCH_SESSION: u8 = 3;
+/// Another process holds the database, or gave no lock within `--wait`.
+pub const IN_USE: u8 = 4;
+/// Something stored cannot be decoded. What can be was still shown.
+pub const CORRUPT: u8 = 5;
+/// The database was written by a version that this one cannot follow.
+pub const VERSION_MISMATCH: u8 = 6;
+
+/// What a command returns: its exit code, or why it stopped.
+pub(crate) type Outcome<T = u8> = Result<T, Failure>;
+
+/// Why a command stopped: what, why, and what to do next.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: u8,
+    /// Empty where there is nobody left to tell.
+    pub(crate) what: String,
+    pub(crate) why: Option<String>,
+    pub(crate) next: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: u8, what: impl Into<String>) -> Self {
+        Self { code, what: what.into(), why: None, next: None }
+    }
+
+    pub(crate) fn usage(what: impl Into<String>) -> Self {
+        Self::new(USAGE, what)
+    }
+
+    /// Whether it concerns one ID that was given, and not the store or the output.
+    pub(crate) fn is_about_an_id(&self) -> bool {
+        matches!(self.code, USAGE | NO_SUCH_SESSION)
+    }
+
+    pub(crate) fn because(mut self, why: impl Into<String>) -> Self {
+        self.why = Some(why.into());
+        self
+    }
+
+    pub(crate) fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let causes: Vec<_> =
+            std::iter::successors(error.source(), |cause| (*cause).source()).collect();
+        let why = causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        Self {
+            code: code_of(&error),
+            what: error.to_string(),
+            why: (!why.is_empty()).then_some(why),
+            next: advice(&error).map(Into::into),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        // Whoever read the output has seen enough.
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::new(DONE, "");
+        }
+        Self::new(FAILED, "the output cannot be written").because(error.to_string())
+    }
+}
+
+fn code_of(error: &Error) -> u8 {
+    if error.is_in_use() {
+        IN_USE
+    } else if error.is_corrupt() {
+        CORRUPT
+    } else if error.is_version_mismatch() {
+        VERSION_MISMATCH
+    } else {
+        FAILED
+    }
+}
+
+fn advice(error: &Error) -> Option<&'static str> {
+    Some(if error.is_in_use() {
+        "stop the process that holds it, or allow more time with --wait"
+    } else if error.is_version_mismatch() {
+        "use the fastsession of the application's own version"
+    } else if error.is_forbidden() {
+        "run this as the user that the application runs as"
+    } else if error.is_full() {
+        "make room: `purge` removes what is over"
+    } else if error.is_keys_held_by_application() {
+        "change its keys where the application gets them from"
+    } else if error.is_unknown_outcome() {
+        "look with `list` whether it was done, and repeat it if not"
+    } else if error.is_unavailable() {
+        "try again, or allow more time with --wait"
+    } else {
+        return None;
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn errors_map_to_documented_exit_codes() {
+        let code = |kind| Failure::from(Error::new(kind, "x")).code;
+        assert_eq!(code(Kind::InUse), IN_USE);
+        assert_eq!(code(Kind::Corrupt), CORRUPT);
+        assert_eq!(code(Kind::Version), VERSION_MISMATCH);
+        assert_eq!(code(Kind::Unavailable), FAILED);
+        assert_eq!(code(Kind::KeysHeldByApplication), FAILED);
+    }
+
+    #[test]
+    fn a_failure_tells_its_causes() {
+        let error = Error::unavailable("the file cannot be read")
+            .with_source(io::Error::other("the disk is gone"));
+        let failure = Failure::from(error);
+        assert_eq!(failure.what, "the file cannot be read");
+        assert_eq!(failure.why.as_deref(), Some("the disk is gone"));
+        assert!(failure.next.is_some());
+    }
+
+    #[test]
+    fn a_broken_pipe_is_no_failure() {
+        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).code, DONE);
+        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::StorageFull)).code, FAILED);
+    }
+}

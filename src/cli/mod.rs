@@ -1,0 +1,163 @@
+//! The command-line tool: [`run`], and the exit codes scripts rely on.
+//!
+//! `fastsession` is this function and nothing else, so an application can carry it as a
+//! subcommand of its own: the same image, the same user, the same version.
+//!
+//! ```no_run
+//! # fn serve() {}
+//! fn main() -> std::process::ExitCode {
+//!     let mut args = std::env::args_os().skip(1);
+//!     if args.next().is_some_and(|verb| verb == "sessions") {
+//!         return fastsession::cli::run(["myapp sessions".into()].into_iter().chain(args));
+//!     }
+//!     serve();
+//!     std::process::ExitCode::SUCCESS
+//! }
+//! ```
+//!
+//! Data goes to standard output, all else to standard error. No store transaction is open while a
+//! person or a pipe is waited for: what is fetched is complete before it is written. What a
+//! machine format holds is stable: snake case, full IDs, RFC 3339 in UTC, integer bytes and
+//! seconds.
+
+use std::ffi::OsString;
+use std::io::{self, BufReader, BufWriter};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod args;
+mod commands;
+mod confirm;
+mod console;
+pub mod exit;
+mod open;
+mod report;
+mod select;
+#[cfg(test)]
+mod tests;
+mod time;
+
+use args::{ColorChoice, CommandLine, Verb};
+use commands::Context;
+use console::{Console, Screen};
+use exit::{Failure, Outcome};
+use open::{Location, Opener};
+
+/// Runs the command line `args`, whose first item is the program's name as messages show it, on
+/// the process's standard streams.
+///
+/// The database is that of `--db`, else of the environment variable `FASTSESSION_DB`, else
+/// `./sessions.redb`. May be called inside or outside of an async runtime; it blocks until the
+/// command is done. The codes it exits with are the constants of [`exit`].
+pub fn run(args: impl IntoIterator<Item = impl Into<OsString>>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    // On a thread of its own, since a runtime cannot be started within the caller's.
+    let code = std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("fastsession-cli".into())
+            .spawn_scoped(scope, || run_on_process(&args))
+            .map_or(exit::FAILED, |thread| thread.join().unwrap_or(exit::FAILED))
+    });
+    ExitCode::from(code)
+}
+
+fn run_on_process(args: &[OsString]) -> u8 {
+    let mut console = Console {
+        program: program(args),
+        stdin: &mut BufReader::new(io::stdin()),
+        stdout: &mut BufWriter::new(io::stdout()),
+        stderr: &mut io::stderr(),
+        screen: Screen::of_process(),
+        quiet: false,
+        color: ColorChoice::Auto,
+    };
+    run_with(args, std::env::var_os("FASTSESSION_DB"), &mut console, &open::existing)
+}
+
+fn program(args: &[OsString]) -> String {
+    let name = args.first().and_then(|path| Path::new(path).file_name());
+    name.map_or_else(|| "fastsession".into(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Runs `args` on the given streams and store.
+fn run_with(
+    args: &[OsString],
+    environment: Option<OsString>,
+    console: &mut Console<'_>,
+    opener: &Opener<'_>,
+) -> u8 {
+    let outcome = match CommandLine::try_parse_from(args) {
+        Ok(line) => {
+            console.configure(&line.global);
+            block_on(execute(&line, environment, console, opener))
+        }
+        Err(error) => explain(&error, args, console),
+    };
+    let flushed = console.stdout.flush();
+    outcome.and_then(|code| Ok(flushed.map(|()| code)?)).unwrap_or_else(|failure| {
+        console.fail(&failure);
+        failure.code
+    })
+}
+
+fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|e| Failure::new(exit::FAILED, "cannot start").because(e.to_string()))?;
+    runtime.block_on(command)
+}
+
+async fn execute(
+    line: &CommandLine,
+    environment: Option<OsString>,
+    console: &mut Console<'_>,
+    opener: &Opener<'_>,
+) -> Outcome {
+    let location = Location::find(line.global.db.as_deref(), environment);
+    let format = line.global.format();
+    if let Verb::Init = line.verb {
+        return commands::init::run(&location, format, console).await;
+    }
+    let store = open::open(opener, &location, line.global.wait, &console.program)?;
+    let context = Context { store: &*store, console, format };
+    let outcome = match &line.verb {
+        Verb::Init => Ok(exit::DONE),
+        Verb::List(args) => commands::list::run(args, context).await,
+        Verb::Inspect(args) => commands::inspect::run(args, context).await,
+        Verb::Expire(args) => commands::expire::run(args, context).await,
+        Verb::Purge(args) => commands::purge::run(args, context).await,
+        Verb::Key(verb) => commands::key::run(verb, context).await,
+        Verb::Stats => commands::stats::run(context).await,
+    };
+    let closed = store.close().await;
+    let code = outcome?;
+    closed?;
+    Ok(code)
+}
+
+/// Shows help, or why the command line is not understood.
+fn explain(error: &clap::Error, args: &[OsString], console: &mut Console<'_>) -> Outcome {
+    let is_help = !error.use_stderr();
+    let terminal = if is_help { console.screen.stdout } else { console.screen.stderr };
+    let text = error.render();
+    let text = if console.colors(terminal) { text.ansi().to_string() } else { text.to_string() };
+    if is_help {
+        console.print(&text)?;
+        return Ok(exit::DONE);
+    }
+    let _ = write!(console.stderr, "{}", without_cookies(text, args));
+    Ok(exit::USAGE)
+}
+
+/// The message without the arguments in it that look like a cookie, which is a secret.
+fn without_cookies(message: String, args: &[OsString]) -> String {
+    let args = args.iter().filter_map(|arg| arg.to_str());
+    let secrets = args.filter(|arg| select::looks_like_cookie(arg));
+    secrets.fold(message, |message, secret| {
+        let value = secret.rsplit('=').next().unwrap_or(secret);
+        message.replace(value, "(a cookie)")
+    })
+}

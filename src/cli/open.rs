@@ -1,0 +1,108 @@
+//! Finding and opening the database.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::exit::{self, Failure, Outcome};
+use crate::error::Result;
+use crate::store::{RedbStore, SessionStore};
+
+const DEFAULT_PATH: &str = "./sessions.redb";
+
+/// The database's path and who gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Location {
+    pub(crate) path: PathBuf,
+    origin: Origin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Flag,
+    Environment,
+    Default,
+}
+
+impl Location {
+    /// The path of the flag, else of the environment, else the default.
+    pub(crate) fn find(flag: Option<&Path>, environment: Option<OsString>) -> Self {
+        let environment = environment.filter(|value| !value.is_empty());
+        match (flag, environment) {
+            (Some(path), _) => Self { path: path.into(), origin: Origin::Flag },
+            (None, Some(path)) => Self { path: path.into(), origin: Origin::Environment },
+            (None, None) => Self { path: DEFAULT_PATH.into(), origin: Origin::Default },
+        }
+    }
+
+    fn missing(&self, program: &str) -> Failure {
+        let why = match self.origin {
+            Origin::Flag => "the path is that of --db",
+            Origin::Environment => "the path is that of FASTSESSION_DB",
+            Origin::Default => "it is the default path: neither --db nor FASTSESSION_DB is set",
+        };
+        Failure::new(exit::FAILED, format!("there is no database at {}", self.path.display()))
+            .because(why)
+            .next(format!(
+                "name the application's file with --db, or make one with `{program} init`"
+            ))
+    }
+}
+
+/// How the dispatcher gets its store: [`existing`], or a test's own.
+pub(crate) type Opener<'a> = dyn Fn(&Location, Duration) -> Result<Arc<dyn SessionStore>> + 'a;
+
+/// Opens the store with `opener`; says where the path of a missing one came from.
+pub(crate) fn open(
+    opener: &Opener<'_>,
+    location: &Location,
+    wait: Duration,
+    program: &str,
+) -> Outcome<Arc<dyn SessionStore>> {
+    opener(location, wait).map_err(|error| {
+        if error.is_not_found() {
+            return location.missing(program);
+        }
+        Failure::from(error)
+    })
+}
+
+/// Opens the file at `location`, which must exist, waiting for its locks at most `wait`.
+pub(crate) fn existing(location: &Location, wait: Duration) -> Result<Arc<dyn SessionStore>> {
+    let builder = RedbStore::builder(&location.path).must_exist().wait(wait).without_sweeping();
+    Ok(Arc::new(builder.open()?))
+}
+
+/// Makes a database at `location`, where there must be none.
+pub(crate) fn create(location: &Location) -> Result<Arc<dyn SessionStore>> {
+    let builder = RedbStore::builder(&location.path).create_new().without_sweeping();
+    Ok(Arc::new(builder.open()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, Kind};
+
+    fn missing(flag: Option<&str>, environment: Option<&str>) -> Failure {
+        let location = Location::find(flag.map(Path::new), environment.map(Into::into));
+        let opener = |_: &Location, _| Err(Error::new(Kind::NotFound, "no such file"));
+        open(&opener, &location, Duration::ZERO, "fastsession").err().unwrap()
+    }
+
+    #[test]
+    fn a_missing_file_says_where_its_path_came_from() {
+        let flag = missing(Some("a.redb"), Some("b.redb"));
+        assert!(flag.what.contains("a.redb") && flag.why.unwrap().contains("--db"));
+        let environment = missing(None, Some("b.redb"));
+        assert!(environment.what.contains("b.redb"));
+        assert!(environment.why.unwrap().ends_with("of FASTSESSION_DB"));
+        for environment in [None, Some("")] {
+            let default = missing(None, environment);
+            assert!(default.what.contains("./sessions.redb"));
+            assert!(default.why.unwrap().contains("default"));
+            assert!(default.next.unwrap().contains("fastsession init"));
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Lists of rows in each format, page by page.
+
+use comfy_table::{ColumnConstraint, ContentArrangement, Row as TableRow, Table, Width, presets};
+use serde::Serialize;
+
+use super::{escape, to_json, unwritable};
+use crate::cli::args::Format;
+use crate::cli::console::{Console, Screen};
+use crate::cli::exit::Outcome;
+use crate::expiry::Timestamp;
+
+/// Least number of an ID's digits that are shown.
+const MIN_ID_DIGITS: usize = 8;
+
+/// What a list is made of.
+pub(crate) trait Row: Serialize {
+    /// Names of the fields, as CSV heads them.
+    const FIELDS: &'static [&'static str];
+    /// Names of the columns for people.
+    const HEADINGS: &'static [&'static str];
+
+    fn id(&self) -> &str;
+    fn cells(&self, view: &View) -> Vec<String>;
+}
+
+/// How a table shows a row.
+pub(crate) struct View {
+    /// Times are shown relative to this one; `None`: as they are.
+    pub(crate) relative_to: Option<Timestamp>,
+    pub(crate) id_digits: usize,
+}
+
+/// Writes rows as they come. What it keeps does not grow with their number.
+pub(crate) struct Listing {
+    format: Format,
+    screen: Screen,
+    now: Timestamp,
+    written: u64,
+    /// Of the columns so far, so that one page lines up with the next.
+    widths: Vec<u16>,
+}
+
+impl Listing {
+    pub(crate) fn new(format: Format, screen: Screen, now: Timestamp) -> Self {
+        Self { format, screen, now, written: 0, widths: Vec::new() }
+    }
+
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Writes some rows and passes them on at once.
+    pub(crate) fn write<R: Row>(&mut self, rows: &[R], console: &mut Console<'_>) -> Outcome<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let text = match self.format {
+            Format::Table => self.table(rows),
+            Format::Json => self.json(rows)?,
+            Format::Jsonl => lines(rows, to_json)?,
+            Format::Csv => self.csv(rows)?,
+            Format::Ids => lines(rows, |row| Ok(row.id().to_owned()))?,
+        };
+        self.written += rows.len() as u64;
+        console.print(&text)?;
+        Ok(console.stdout.flush()?)
+    }
+
+    /// Writes what a format needs after the last row, or instead of any.
+    pub(crate) fn finish<R: Row>(&self, console: &mut Console<'_>) -> Outcome<()> {
+        match (self.format, self.written) {
+            (Format::Json, 0) => console.print("[]\n"),
+            (Format::Json, _) => console.print("\n]\n"),
+            (Format::Csv, 0) => console.print(&format!("{}\n", R::FIELDS.join(","))),
+            _ => Ok(()),
+        }
+    }
+
+    fn json<R: Row>(&self, rows: &[R]) -> Outcome<String> {
+        let mut out = String::new();
+        for (index, row) in rows.iter().enumerate() {
+            out.push_str(if self.written == 0 && index == 0 { "[\n  " } else { ",\n  " });
+            out.push_str(&to_json(row)?);
+        }
+        Ok(out)
+    }
+
+    fn csv<R: Row>(&self, rows: &[R]) -> Outcome<String> {
+        let mut out = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+        if self.written == 0 {
+            out.write_record(R::FIELDS).map_err(unwritable)?;
+        }
+        for row in rows {
+            out.serialize(row).map_err(unwritable)?;
+        }
+        let bytes = out.into_inner().map_err(unwritable)?;
+        let text = String::from_utf8(bytes).map_err(unwritable)?;
+        Ok(if self.screen.stdout { escape::lines(&text) } else { text })
+    }
+
+    fn table<R: Row>(&mut self, rows: &[R]) -> String {
+        let view = View {
+            relative_to: self.screen.stdout.then_some(self.now),
+            id_digits: distinct_digits(rows),
+        };
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        if self.written == 0 {
+            table.set_header(R::HEADINGS);
+        }
+        for row in rows {
+            let cells = row.cells(&view);
+            let mut row = TableRow::from(cells.iter().map(|cell| escape::line(cell)));
+            // Cut where it does not fit: a row is one line.
+            row.max_height(1);
+            table.add_row(row);
+        }
+        if self.screen.stdout {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+            table.set_truncation_indicator("…");
+            table.set_width(self.screen.width);
+        } else {
+            table.set_content_arrangement(ContentArrangement::Disabled);
+        }
+        self.align(&mut table);
+        table.trim_fmt() + "\n"
+    }
+
+    fn align(&mut self, table: &mut Table) {
+        let own = table.column_max_content_widths();
+        self.widths.resize(own.len(), 0);
+        for (width, own) in self.widths.iter_mut().zip(own) {
+            *width = own.max(*width);
+        }
+        for (index, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, 2));
+            // On a terminal the arrangement decides; columns that are always needed stay whole.
+            let whole = !self.screen.stdout || index == 0;
+            if whole {
+                let width = Width::Fixed(self.widths[index].saturating_add(2));
+                column.set_constraint(ColumnConstraint::LowerBoundary(width));
+            }
+        }
+    }
+}
+
+fn lines<R>(rows: &[R], line: impl Fn(&R) -> Outcome<String>) -> Outcome<String> {
+    let mut out = String::new();
+    for row in rows {
+        out.push_str(&line(row)?);
+        out.push('\n');
+    }
+    Ok(out)
+}
+
+/// How many digits tell the IDs of these rows apart.
+fn distinct_digits<R: Row>(rows: &[R]) -> usize {
+    let mut ids: Vec<&str> = rows.iter().map(Row::id).collect();
+    ids.sort_unstable();
+    let longest = ids.iter().map(|id| id.len()).max().unwrap_or(0);
+    let common = |a: &str, b: &str| a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    let needed = ids.windows(2).map(|pair| common(pair[0], pair[1]) + 1).max().unwrap_or(0);
+    needed.max(MIN_ID_DIGITS).min(longest)
+}

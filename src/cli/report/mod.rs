@@ -1,0 +1,114 @@
+//! Rendering: one place that turns what a command found into each format.
+
+pub(crate) mod escape;
+mod listing;
+mod session;
+pub(crate) mod value;
+
+use serde::Serialize;
+
+use super::args::Format;
+use super::console::{Console, Style};
+use super::exit::{self, Failure, Outcome};
+
+pub(crate) use listing::{Listing, Row, View};
+pub(crate) use session::SessionRow;
+
+/// One line of JSON that is safe to show.
+pub(crate) fn to_json(value: &impl Serialize) -> Outcome<String> {
+    serde_json::to_string(value).map(|text| escape::json(&text)).map_err(unwritable)
+}
+
+/// Indented JSON that is safe to show.
+pub(crate) fn to_pretty_json(value: &impl Serialize) -> Outcome<String> {
+    serde_json::to_string_pretty(value).map(|text| escape::json(&text)).map_err(unwritable)
+}
+
+/// Writes one object: as JSON, or as the text for people.
+pub(crate) fn object(
+    console: &mut Console<'_>,
+    format: Format,
+    value: &impl Serialize,
+    text: impl FnOnce(&Console<'_>) -> String,
+) -> Outcome<()> {
+    let rendered = match format {
+        Format::Table => text(console),
+        Format::Json => to_pretty_json(value)? + "\n",
+        Format::Jsonl => to_json(value)? + "\n",
+        Format::Csv | Format::Ids => return Err(lists_only(format)),
+    };
+    console.print(&rendered)
+}
+
+/// Fails early for a format that only lists have, before anything is changed.
+pub(crate) fn require_object_format(format: Format) -> Outcome<()> {
+    match format {
+        Format::Table | Format::Json | Format::Jsonl => Ok(()),
+        Format::Csv | Format::Ids => Err(lists_only(format)),
+    }
+}
+
+fn lists_only(format: Format) -> Failure {
+    let name = if format == Format::Csv { "csv" } else { "ids" };
+    Failure::usage(format!("--format {name} is for lists"))
+        .next("use --format table, json or jsonl")
+}
+
+fn unwritable(error: impl std::fmt::Display) -> Failure {
+    Failure::new(exit::FAILED, "the result cannot be written in this format")
+        .because(error.to_string())
+}
+
+/// One line for each value there is, with its name before it.
+pub(crate) fn fields(
+    console: &Console<'_>,
+    fields: impl IntoIterator<Item = (&'static str, Option<String>)>,
+) -> String {
+    let fields: Vec<_> =
+        fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    fields.into_iter().fold(String::new(), |out, (name, value)| {
+        out + &console.paint(Style::Bold, &format!("{name:<width$}")) + "  " + &value + "\n"
+    })
+}
+
+/// What a changing command did.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Changed {
+    pub(crate) matched: u64,
+    pub(crate) ended: u64,
+    pub(crate) already_over: u64,
+    pub(crate) purged: u64,
+    pub(crate) dry_run: bool,
+}
+
+impl Changed {
+    /// Writes the report; for people it is `text`, which `--quiet` leaves out.
+    pub(crate) fn write(
+        &self,
+        console: &mut Console<'_>,
+        format: Format,
+        text: &str,
+    ) -> Outcome<()> {
+        object(console, format, self, |console| {
+            if console.quiet { String::new() } else { format!("{text}\n") }
+        })
+    }
+}
+
+/// `1 session`, `2 sessions`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A size in its largest binary unit.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.into_iter().find(|(_, shift)| bytes >> shift > 0) {
+        Some((unit, shift)) => {
+            let tenths = (u128::from(bytes) * 10) >> shift;
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bytes} B"),
+    }
+}

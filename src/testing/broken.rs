@@ -1,1 +1,0 @@
-//! Stores that the suite must reject.
