@@ -35,7 +35,7 @@ use crate::id::SessionId;
 mod data;
 mod state;
 
-pub use data::{Changes, Data, MAX_KEY_BYTES};
+pub use data::{Changes, Data};
 pub use state::{Absence, EndedBy, Ending, Endings, IndexKey, Mark, State};
 
 const FORMAT: u8 = 1;
