@@ -40,7 +40,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The defaults, where the cookie is meant for `realm`.
+    /// The defaults for sessions of `realm`, with their records' own timeouts.
     pub(crate) fn new(realm: Option<&'static str>) -> Self {
         let cookie = CookieOptions::default();
         Self {
@@ -71,7 +71,8 @@ pub(crate) struct Shared {
 
 struct Reread {
     began: Instant,
-    ring: KeyRing,
+    /// A failure is shared, too: whoever waited for it does not wait for another one.
+    ring: Result<KeyRing>,
 }
 
 /// Another layer of the same settings and store.
@@ -133,14 +134,14 @@ impl Shared {
         let mut last = self.rereads.lock().await;
         if let Some(last) = &*last {
             if last.began > asked {
-                return Ok(last.ring.clone());
+                return last.ring.clone();
             }
             tokio::time::sleep_until(last.began + REREAD_INTERVAL).await;
         }
         let began = Instant::now();
-        let ring = self.store.keys(Freshness::Current).await?;
+        let ring = self.store.keys(Freshness::Current).await;
         *last = Some(Reread { began, ring: ring.clone() });
-        Ok(ring)
+        ring
     }
 }
 
