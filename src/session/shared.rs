@@ -12,7 +12,7 @@ use crate::id::SessionId;
 use crate::keyring::{KeyRing, Scope};
 use crate::record::Record;
 use crate::store::{
-    Access, Commit, DEFAULT_MAX_DATA_BYTES, Freshness, Loaded, Op, Outcome, SessionCap,
+    Access, Answer, Commit, DEFAULT_MAX_DATA_BYTES, Freshness, Loaded, Op, Outcome, SessionCap,
     SessionStore,
 };
 
@@ -109,8 +109,13 @@ impl Shared {
     }
 
     pub(crate) async fn commit(&self, id: SessionId, op: Op) -> Result<Outcome> {
+        self.ask(id, op).await
+    }
+
+    /// Hands a commit to the store; the answer may be awaited later.
+    pub(crate) fn ask(&self, id: SessionId, op: Op) -> Answer<Outcome> {
         let (access, max_data_bytes) = (self.access(), self.settings.max_data_bytes);
-        self.store.commit(Commit { id, access, max_data_bytes, op }).await
+        self.store.commit(Commit { id, access, max_data_bytes, op })
     }
 
     /// Records activity, unless some was recorded within the touch interval.
