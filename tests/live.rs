@@ -1,6 +1,7 @@
 //! One file, several real processes: servers, the command-line tool, `kill -9`.
 //!
 //! `FASTSESSION_UPDATES` sets how many updates each of 64 clients makes in the long race.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

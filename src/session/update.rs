@@ -89,6 +89,7 @@ fn conflict() -> Error {
 struct Current {
     record: Record,
     /// Its own, uncommitted value: `Some(None)` if it removed the key.
+    #[allow(clippy::option_option, reason = "as `Changes::get` has it")]
     pending: Option<Option<Box<[u8]>>>,
 }
 
