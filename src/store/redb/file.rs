@@ -16,6 +16,7 @@ use redb::{ConcurrencyMode, Database, ReadableDatabase};
 use rustix::fs::{Mode, OFlags};
 
 use super::tables::{self, FileState};
+use super::verify::verify;
 use super::{codec, failure};
 use crate::error::{Error, Kind, Result};
 use crate::expiry::Timestamp;
@@ -33,6 +34,7 @@ pub(super) struct Opener {
     pub(super) mode: u32,
     pub(super) missing: Missing,
     pub(super) allow_network_filesystem: bool,
+    pub(super) verify: bool,
 }
 
 /// What to do about a file that is, or is not, there.
@@ -67,6 +69,9 @@ impl Opener {
         self.check(&file)?;
         let database = self.database(file)?;
         read_state(&database)?;
+        if self.verify {
+            verify(&database)?;
+        }
         Ok(database)
     }
 
@@ -183,6 +188,7 @@ impl Opener {
             Database::builder()
                 .set_cache_size(self.cache_size)
                 .set_concurrency_mode(mode)
+                .set_check_integrity_on_open(self.verify)
                 .create_with_backend(backend)
         };
         match catch_unwind(AssertUnwindSafe(open)) {

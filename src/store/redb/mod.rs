@@ -48,6 +48,7 @@ mod queue;
 mod scan;
 mod snapshot;
 mod tables;
+mod verify;
 mod writer;
 
 const DEFAULT_CACHE_BYTES: usize = 64 * 1024 * 1024;
@@ -151,6 +152,7 @@ impl RedbStore {
                 mode: 0o600,
                 missing: Missing::Create,
                 allow_network_filesystem: false,
+                verify: false,
             },
             clock: Clock::system(),
             wait: DEFAULT_WAIT,
@@ -203,6 +205,15 @@ impl RedbStoreBuilder {
     /// Uses a file on a network or FUSE filesystem, whose locks may not keep two writers apart.
     pub fn allow_network_filesystem(mut self) -> Self {
         self.opener.allow_network_filesystem = true;
+        self
+    }
+
+    /// Walks the whole file before it is used, every page and record and the tables against each
+    /// other, and fails with `is_corrupt()` if anything is damaged or has gone missing. Takes
+    /// seconds for a million sessions, during which no other process writes; allow for it with
+    /// [`wait`](Self::wait).
+    pub fn verify_on_open(mut self) -> Self {
+        self.opener.verify = true;
         self
     }
 
