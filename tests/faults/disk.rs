@@ -102,7 +102,6 @@ struct State {
     locks: Vec<Lock>,
     calls: u64,
     plan: Option<Plan>,
-    faults: u64,
     /// Shown every call, before it is carried out.
     watcher: Option<Watcher>,
 }
@@ -188,11 +187,6 @@ impl Disk {
         self.state().calls
     }
 
-    /// How many calls have failed.
-    pub(crate) fn faults(&self) -> u64 {
-        self.state().faults
-    }
-
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.state().bytes.clone()
     }
@@ -216,7 +210,6 @@ impl Disk {
             watcher(call, &Moment { synced: &state.synced, pending: &state.pending, fails });
         }
         let Some(error) = error else { return Ok(guard) };
-        state.faults += 1;
         if plan.is_some_and(|plan| !plan.lasting) {
             state.plan = None;
         }

@@ -86,7 +86,6 @@ struct Cut {
 }
 
 struct Run {
-    scenario: Scenario,
     disk: Disk,
     clock: Clock,
     store: RedbStore,
@@ -106,7 +105,7 @@ impl Run {
         let world = model::read(&store, &clock, &Default::default()).await.unwrap();
         ledger.lock().unwrap().world = world;
         let lanes = (1..=lanes).map(Lane::new).collect();
-        Self { scenario, disk, clock, store, lanes, random, ledger }
+        Self { disk, clock, store, lanes, random, ledger }
     }
 
     /// What is done at once in the next round.
@@ -226,7 +225,7 @@ pub(crate) async fn power_cuts(scenario: Scenario, at_most: usize) -> Result<Tab
         let (ledger, clock) = (run.ledger.clone(), run.clock.clone());
         let mut random = Random::new(scenario.seed ^ 0xc07);
         run.disk.watch(move |call, moment| {
-            let chosen = call != Call::Read && moment.unsynced() > 0 && random.below(4) == 0;
+            let chosen = call != Call::Read && moment.unsynced() > 0 && random.below(16) == 0;
             if !chosen || cuts.lock().unwrap().len() >= at_most {
                 return;
             }
