@@ -19,7 +19,7 @@ Exit codes:
 
 /// Look at sessions, end them and rotate their keys, while the application serves.
 #[derive(Debug, Parser)]
-#[command(name = "fastsession", version, after_help = EXIT_CODES)]
+#[command(name = "fastsession", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub(crate) struct CommandLine {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -97,7 +97,7 @@ pub(crate) enum Verb {
     /// Remove what is over; never ends a live session, never asks
     Purge(PurgeArgs),
     /// Look at the signing keys and change them
-    #[command(subcommand)]
+    #[command(subcommand, disable_help_subcommand = true)]
     Key(KeyVerb),
     /// Count sessions, users and bytes
     Stats,
@@ -150,8 +150,6 @@ pub(crate) enum StateArg {
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    #[command(flatten)]
-    pub(crate) filter: FilterArgs,
     /// Order of the rows, smallest first; without it by ID, as they stream
     #[arg(long, value_enum)]
     pub(crate) sort: Option<SortKey>,
@@ -164,6 +162,9 @@ pub(crate) struct ListArgs {
     /// Show it anew every second, until Ctrl-C
     #[arg(long)]
     pub(crate) watch: bool,
+    // Last: its heading covers all that follows.
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
 }
 
 /// What to sort by.
@@ -200,8 +201,6 @@ pub(crate) struct ExpireArgs {
     /// Session IDs, or their beginnings; `-` reads them from standard input
     #[arg(value_name = "ID")]
     pub(crate) ids: Vec<String>,
-    #[command(flatten)]
-    pub(crate) filter: FilterArgs,
     /// Everyone's sessions
     #[arg(long, conflicts_with_all = ["ids", "user", "realm", "anonymous", "idle_for",
                                       "older_than", "newer_than"])]
@@ -210,6 +209,9 @@ pub(crate) struct ExpireArgs {
     pub(crate) dry_run: DryRun,
     #[command(flatten)]
     pub(crate) assent: Assent,
+    // Last: its heading covers all that follows.
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
 }
 
 #[derive(Debug, Args)]

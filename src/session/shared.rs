@@ -12,7 +12,7 @@ use crate::id::SessionId;
 use crate::keyring::{KeyRing, Scope};
 use crate::record::Record;
 use crate::store::{
-    Access, Commit, DEFAULT_MAX_DATA_BYTES, Freshness, Loaded, Op, Outcome, SessionCap,
+    Access, Answer, Commit, DEFAULT_MAX_DATA_BYTES, Freshness, Loaded, Op, Outcome, SessionCap,
     SessionStore,
 };
 
@@ -40,7 +40,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The defaults, where the cookie is meant for `realm`.
+    /// The defaults for sessions of `realm`, with their records' own timeouts.
     pub(crate) fn new(realm: Option<&'static str>) -> Self {
         let cookie = CookieOptions::default();
         Self {
@@ -71,7 +71,8 @@ pub(crate) struct Shared {
 
 struct Reread {
     began: Instant,
-    ring: KeyRing,
+    /// A failure is shared, too: whoever waited for it does not wait for another one.
+    ring: Result<KeyRing>,
 }
 
 /// Another layer of the same settings and store.
@@ -108,8 +109,13 @@ impl Shared {
     }
 
     pub(crate) async fn commit(&self, id: SessionId, op: Op) -> Result<Outcome> {
+        self.ask(id, op).await
+    }
+
+    /// Hands a commit to the store; the answer may be awaited later.
+    pub(crate) fn ask(&self, id: SessionId, op: Op) -> Answer<Outcome> {
         let (access, max_data_bytes) = (self.access(), self.settings.max_data_bytes);
-        self.store.commit(Commit { id, access, max_data_bytes, op }).await
+        self.store.commit(Commit { id, access, max_data_bytes, op })
     }
 
     /// Records activity, unless some was recorded within the touch interval.
@@ -133,14 +139,14 @@ impl Shared {
         let mut last = self.rereads.lock().await;
         if let Some(last) = &*last {
             if last.began > asked {
-                return Ok(last.ring.clone());
+                return last.ring.clone();
             }
             tokio::time::sleep_until(last.began + REREAD_INTERVAL).await;
         }
         let began = Instant::now();
-        let ring = self.store.keys(Freshness::Current).await?;
+        let ring = self.store.keys(Freshness::Current).await;
         *last = Some(Reread { began, ring: ring.clone() });
-        Ok(ring)
+        ring
     }
 }
 

@@ -201,7 +201,7 @@ impl State {
         Ok(())
     }
 
-    /// The commit that is due, if any. `may_create` is false once no cookie can be sent.
+    /// The commit that is due, if any. `may_send` is false once no cookie can be sent.
     ///
     /// What can never be committed is dropped with the error that says so.
     pub(crate) fn next_step(&mut self, may_send: bool) -> Result<Option<Step>> {

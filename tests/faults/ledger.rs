@@ -73,7 +73,8 @@ fn difference(expected: &World, found: &World, asked: &[Asked]) -> String {
     for (id, live) in &expected.sessions {
         let found = found.sessions.get(id);
         if found != Some(live) {
-            writeln!(text, "{id:.8}: {} expected, found {}", short(Some(live)), short(found)).unwrap();
+            writeln!(text, "{id:.8}: {} expected, found {}", short(Some(live)), short(found))
+                .unwrap();
         }
     }
     let kinds: Vec<_> = asked.iter().map(|asked| asked.kind).collect();
@@ -84,9 +85,10 @@ fn difference(expected: &World, found: &World, asked: &[Asked]) -> String {
 fn short(live: Option<&Option<crate::model::Live>>) -> String {
     match live {
         Some(Some(live)) => {
-            let data = live.data.iter().map(|(key, value)| {
-                format!("{key}: {} × {:?}", value.len(), value.first())
-            });
+            let data = live
+                .data
+                .iter()
+                .map(|(key, value)| format!("{key}: {} × {:?}", value.len(), value.first()));
             format!("live, {:?}, {:?}", live.user, data.collect::<Vec<_>>())
         }
         Some(None) => "over".into(),

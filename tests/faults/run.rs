@@ -347,11 +347,8 @@ pub(crate) fn checked<T>(
     scenario: Scenario,
     run: impl Future<Output = Result<T, String>>,
 ) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let result = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(run)));
     match result {
         Ok(Ok(value)) => value,

@@ -54,17 +54,13 @@ async fn by_id(args: &ExpireArgs, context: Context<'_, '_>) -> Outcome {
             select::resolve(ending.context.store, id).await?;
         }
     }
-    for id in &args.ids {
-        if id == "-" {
-            ending.add_lines().await?;
-        } else {
-            ending.add(id).await?;
-        }
+    let outcome = ending.add_all(&args.ids).await;
+    // What was ended is told though the rest failed.
+    if outcome.is_ok() || ending.report.matched > 0 {
+        let text = text(&ending.report);
+        ending.report.write(ending.context.console, format, &text)?;
     }
-    ending.flush().await?;
-    let text = text(&ending.report);
-    ending.report.write(ending.context.console, format, &text)?;
-    Ok(ending.code)
+    outcome.map(|()| ending.code)
 }
 
 /// Ends sessions by ID, some at a time, however many standard input names.
@@ -80,6 +76,17 @@ impl<'a, 'b> Ending<'a, 'b> {
     fn new(dry_run: bool, context: Context<'a, 'b>) -> Self {
         let report = Changed { dry_run, ..Changed::default() };
         Self { context, batch: Vec::new(), live: 0, report, code: DONE }
+    }
+
+    async fn add_all(&mut self, ids: &[String]) -> Outcome<()> {
+        for id in ids {
+            if id == "-" {
+                self.add_lines().await?;
+            } else {
+                self.add(id).await?;
+            }
+        }
+        self.flush().await
     }
 
     /// The first word of each line, so that a listing for people will do, too.
@@ -122,13 +129,14 @@ impl<'a, 'b> Ending<'a, 'b> {
         let batch = std::mem::take(&mut self.batch);
         let live = std::mem::take(&mut self.live);
         let matched = batch.len() as u64;
-        self.report.matched += matched;
         if self.report.dry_run {
+            self.report.matched += matched;
             self.report.ended += live;
             self.report.already_over += matched - live;
             return Ok(());
         }
         let done = expire(self.context.store, Selector::ids(batch), EndedBy::Cli).await?;
+        self.report.matched += matched;
         self.report.ended += done.ended.unwrap_or(live);
         self.report.already_over += done.already_over;
         Ok(())

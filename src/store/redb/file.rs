@@ -18,6 +18,7 @@ use redb::{ConcurrencyMode, Database, DatabaseError, ReadableDatabase, StorageBa
 use rustix::fs::{Mode, OFlags};
 
 use super::tables::{self, FileState};
+use super::verify::verify;
 use super::{codec, failure};
 use crate::error::{Error, Kind, Result};
 use crate::expiry::Timestamp;
@@ -35,6 +36,7 @@ pub(super) struct Opener {
     pub(super) mode: u32,
     pub(super) missing: Missing,
     pub(super) allow_network_filesystem: bool,
+    pub(super) verify: bool,
     /// Where the bytes are, if not in the file at `path`.
     pub(super) storage: Option<Storage>,
 }
@@ -93,6 +95,9 @@ impl Opener {
             }
         };
         read_state(&database)?;
+        if self.verify {
+            verify(&database)?;
+        }
         Ok(database)
     }
 
@@ -215,6 +220,7 @@ impl Opener {
         };
         let mut builder = Database::builder();
         builder.set_cache_size(self.cache_size).set_concurrency_mode(mode);
+        builder.set_check_integrity_on_open(self.verify);
         match catch_unwind(AssertUnwindSafe(|| open(&builder))) {
             Ok(Ok(database)) => Ok(database),
             Ok(Err(error)) => Err(self.refused(error)),

@@ -22,7 +22,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use redb::Database;
@@ -48,14 +48,13 @@ mod queue;
 mod scan;
 mod snapshot;
 mod tables;
+mod verify;
 mod writer;
 
 const DEFAULT_CACHE_BYTES: usize = 64 * 1024 * 1024;
 const DEFAULT_MAX_FILE_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 const QUEUE_LENGTH: usize = 16 * 1024;
-/// How old the key ring may be that verifies a cookie.
-const RING_AGE: Duration = Duration::from_secs(1);
 
 /// A store in a redb file. Cheap to clone; clones share the file and its threads.
 ///
@@ -102,7 +101,8 @@ struct Shared {
     snapshots: Snapshots,
     queue: Queue,
     scans: Mutex<Option<mpsc::Sender<Scan>>>,
-    ring: Mutex<Option<(KeyRing, Instant)>>,
+    /// The ring read last; decoding one prepares its keys.
+    ring: Mutex<Option<KeyRing>>,
 }
 
 /// When a commit that was answered is on disk.
@@ -152,6 +152,7 @@ impl RedbStore {
                 mode: 0o600,
                 missing: Missing::Create,
                 allow_network_filesystem: false,
+                verify: false,
                 storage: None,
             },
             clock: Clock::system(),
@@ -205,6 +206,15 @@ impl RedbStoreBuilder {
     /// Uses a file on a network or FUSE filesystem, whose locks may not keep two writers apart.
     pub fn allow_network_filesystem(mut self) -> Self {
         self.opener.allow_network_filesystem = true;
+        self
+    }
+
+    /// Walks the whole file before it is used, every page and record and the tables against each
+    /// other, and fails with `is_corrupt()` if anything is damaged or has gone missing. Takes
+    /// seconds for a million sessions, during which no other process writes; allow for it with
+    /// [`wait`](Self::wait).
+    pub fn verify_on_open(mut self) -> Self {
+        self.opener.verify = true;
         self
     }
 
@@ -412,18 +422,10 @@ impl Shared {
             return Err(keys_held_by_application());
         }
         let mut known = self.ring.lock();
-        let ring = match &*known {
-            Some((ring, _)) if ring.version() == snapshot.state.ring_version => ring.clone(),
-            _ => snapshot.ring()?,
-        };
-        *known = Some((ring.clone(), Instant::now()));
-        Ok(ring)
-    }
-
-    fn recent_ring(&self) -> Option<KeyRing> {
-        let known = self.ring.lock();
-        let (ring, read_at) = known.as_ref()?;
-        (read_at.elapsed() < RING_AGE).then(|| ring.clone())
+        match &*known {
+            Some(ring) if ring.version() == snapshot.state.ring_version => Ok(ring.clone()),
+            _ => Ok(known.insert(snapshot.ring()?).clone()),
+        }
     }
 
     /// Waits for a snapshot begun after this call.
@@ -548,13 +550,10 @@ impl SessionStore for RedbStore {
         if let Some(own) = &self.shared.own_keys {
             return Answer::ready(Ok(own.clone()));
         }
-        if freshness == Freshness::Recent {
-            if let Some(snapshot) = self.shared.snapshots.leased() {
-                return Answer::ready(self.shared.ring_of(&snapshot));
-            }
-            if let Some(ring) = self.shared.recent_ring() {
-                return Answer::ready(Ok(ring));
-            }
+        if freshness == Freshness::Recent
+            && let Some(snapshot) = self.shared.snapshots.leased()
+        {
+            return Answer::ready(self.shared.ring_of(&snapshot));
         }
         self.read_fresh(Shared::ring_of)
     }
