@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use redb::{BackendError, StorageBackend};
 
@@ -12,6 +12,9 @@ use crate::random::Random;
 
 /// What a disk may tear a write into.
 const SECTOR: usize = 512;
+
+/// What a panic of the disk's says.
+pub(crate) const PANIC: &str = "the disk panics";
 
 /// One of the calls that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub(crate) enum Fault {
     NoSpace,
     /// Calls that read.
     Read,
+    /// Calls that write: redb meets something it did not expect.
+    Panic,
     /// Syncs, after which a part of what was to be synced is lost from the page cache too.
     Sync,
 }
@@ -40,6 +45,7 @@ impl Fault {
         let errno = match (self, call) {
             (Self::Io, _) | (Self::Read, Call::Read) | (Self::Sync, Call::Sync) => EIO,
             (Self::NoSpace, Call::Write | Call::SetLen) => ENOSPC,
+            (Self::Panic, Call::Write | Call::SetLen | Call::Sync) => EIO,
             _ => return None,
         };
         Some(io::Error::from_raw_os_error(errno))
@@ -89,7 +95,6 @@ pub(crate) struct Disk(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     unlocked: Condvar,
-    handles: AtomicU64,
 }
 
 #[derive(Default)]
@@ -102,6 +107,12 @@ struct State {
     locks: Vec<Lock>,
     calls: u64,
     plan: Option<Plan>,
+    open: u64,
+    /// Most handles that were open at a time.
+    most_open: u64,
+    opened: u64,
+    /// How long a shared lock of the header is waited for.
+    slowness: Duration,
     /// Shown every call, before it is carried out.
     watcher: Option<Watcher>,
 }
@@ -163,15 +174,45 @@ impl Disk {
         let shared = Shared {
             state: Mutex::new(state),
             unlocked: Condvar::new(),
-            handles: AtomicU64::new(0),
         };
         Self(Arc::new(shared))
     }
 
     /// What one opening of the file works on.
     pub(crate) fn handle(&self) -> Handle {
-        let id = self.0.handles.fetch_add(1, Ordering::Relaxed);
-        Handle { disk: self.clone(), id }
+        let mut state = self.state();
+        state.opened += 1;
+        state.open += 1;
+        state.most_open = state.most_open.max(state.open);
+        Handle { disk: self.clone(), id: state.opened }
+    }
+
+    /// How often the file was opened.
+    pub(crate) fn opened(&self) -> u64 {
+        self.state().opened
+    }
+
+    /// How many openings are not closed.
+    pub(crate) fn open(&self) -> u64 {
+        self.state().open
+    }
+
+    /// The most that were open at a time.
+    pub(crate) fn most_open(&self) -> u64 {
+        self.state().most_open
+    }
+
+    /// Another file takes the place of this one.
+    pub(crate) fn replace(&self, bytes: Vec<u8>) {
+        let mut state = self.state();
+        state.synced.clone_from(&bytes);
+        state.bytes = bytes;
+        state.pending.clear();
+    }
+
+    /// Lets shared locks take `slowness`.
+    pub(crate) fn slow_down(&self, slowness: Duration) {
+        self.state().slowness = slowness;
     }
 
     pub(crate) fn plan(&self, plan: Plan) {
@@ -212,6 +253,10 @@ impl Disk {
         let Some(error) = error else { return Ok(guard) };
         if plan.is_some_and(|plan| !plan.lasting) {
             state.plan = None;
+        }
+        if plan.is_some_and(|plan| plan.fault == Fault::Panic) {
+            drop(guard);
+            panic!("{PANIC}");
         }
         if call == Call::Sync {
             // The kernel drops dirty pages it could not write: they read as they were before.
@@ -273,7 +318,10 @@ impl StorageBackend for Handle {
     }
 
     fn close(&self) -> io::Result<()> {
-        self.disk.state().locks.retain(|lock| lock.handle != self.id);
+        let mut state = self.disk.state();
+        state.locks.retain(|lock| lock.handle != self.id);
+        state.open -= 1;
+        drop(state);
         self.disk.0.unlocked.notify_all();
         Ok(())
     }
@@ -296,6 +344,8 @@ impl StorageBackend for Handle {
     }
 
     fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        let slowness = self.disk.state().slowness;
+        std::thread::sleep(slowness);
         self.wait_for(start, end, false);
         Ok(())
     }

@@ -11,6 +11,7 @@ mod disk;
 mod ledger;
 mod model;
 mod random;
+mod reopening;
 mod run;
 
 use run::{PLANS, Scenario, Table, checked};

@@ -316,5 +316,6 @@ async fn listed(
 /// What an answer that is an error says about the change.
 pub(crate) fn may_have_landed(error: &Error) -> bool {
     assert!(error.is_store_failure(), "{error:?}");
+    assert!(!error.to_string().contains("gone"), "nobody answered: {error:?}");
     error.is_unknown_outcome()
 }

@@ -13,9 +13,9 @@ use crate::ledger::Ledger;
 use crate::model::{self, Action, Lane};
 use crate::random::Random;
 
-const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 /// A store's own deadline here; an answer that takes longer was never going to come.
-const WAIT: Duration = Duration::from_secs(4);
+pub(crate) const WAIT: Duration = Duration::from_secs(4);
 const HANG: Duration = Duration::from_secs(20);
 /// How long service may take to come back once the fault is gone.
 pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(5);
@@ -65,7 +65,7 @@ const FAULTS: usize = 2;
 const FAULTS_UNSYNCED: usize = 3;
 
 impl Scenario {
-    fn open(&self, disk: &Disk, clock: &Clock) -> fastsession::Result<RedbStore> {
+    pub(crate) fn open(&self, disk: &Disk, clock: &Clock) -> fastsession::Result<RedbStore> {
         let disk = disk.clone();
         let builder = RedbStore::builder("memory")
             .storage(move || Ok(disk.handle()))
@@ -189,7 +189,7 @@ impl Run {
 }
 
 /// A complete file, made by the library itself.
-fn fresh_file(exclusive: bool) -> Vec<u8> {
+pub(crate) fn fresh_file(exclusive: bool) -> Vec<u8> {
     static FILES: [std::sync::OnceLock<Vec<u8>>; 2] = [const { std::sync::OnceLock::new() }; 2];
     let make = || {
         let dir = tempfile::tempdir().unwrap();
@@ -331,6 +331,9 @@ pub(crate) async fn fault(scenario: Scenario, plan: Plan) -> Result<Table, Strin
     run.disk.heal();
     run.come_back().await.map_err(|why| format!("at the end: {why}"))?;
     run.store.close().await.map_err(|error| format!("close: {error:?}"))?;
+    if (run.disk.open(), run.disk.most_open()) != (0, 1) {
+        return Err("a second handle was open while the first one was".into());
+    }
     let cut = Cut {
         bytes: run.disk.bytes(),
         ledger: run.ledger.lock().unwrap().clone(),
@@ -361,7 +364,7 @@ pub(crate) fn checked<T>(
 }
 
 /// All faults, once and lasting.
-pub(crate) const PLANS: [(Fault, bool); 8] = [
+pub(crate) const PLANS: [(Fault, bool); 10] = [
     (Fault::Io, false),
     (Fault::Io, true),
     (Fault::NoSpace, false),
@@ -370,4 +373,6 @@ pub(crate) const PLANS: [(Fault, bool); 8] = [
     (Fault::Read, true),
     (Fault::Sync, false),
     (Fault::Sync, true),
+    (Fault::Panic, false),
+    (Fault::Panic, true),
 ];
