@@ -28,7 +28,7 @@ use parking_lot::{Mutex, RwLock};
 use redb::Database;
 use tokio::sync::oneshot;
 
-use self::file::{Missing, Opener};
+use self::file::{Missing, Opener, Storage};
 use self::queue::{Job, Queue, Reply, Waiter};
 use self::snapshot::{Snapshot, Snapshots};
 use super::{
@@ -153,6 +153,7 @@ impl RedbStore {
                 missing: Missing::Create,
                 allow_network_filesystem: false,
                 verify: false,
+                storage: None,
             },
             clock: Clock::system(),
             wait: DEFAULT_WAIT,
@@ -258,6 +259,17 @@ impl RedbStoreBuilder {
     /// the command-line tool leaves keys alone.
     pub fn key_ring(mut self, ring: KeyRing) -> Self {
         self.key_ring = Some(ring);
+        self
+    }
+
+    /// Keeps the bytes of a session file on what `backend` returns, at the first opening and at
+    /// every further one, instead of in the file at the path. For tests that inject faults.
+    #[doc(hidden)]
+    pub fn storage<B: redb::StorageBackend>(
+        mut self,
+        backend: impl Fn() -> std::io::Result<B> + Send + Sync + 'static,
+    ) -> Self {
+        self.opener.storage = Some(Storage::new(backend));
         self
     }
 
