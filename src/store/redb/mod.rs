@@ -21,6 +21,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -97,12 +98,21 @@ struct Shared {
     sweep_interval: Option<Duration>,
     own_keys: Option<KeyRing>,
     /// `None` while it is being reopened, and once it is closed.
-    database: RwLock<Option<Arc<Database>>>,
+    file: RwLock<Option<Arc<OpenFile>>>,
+    /// Whether the first attempt to open the file again is under way.
+    returning: AtomicBool,
     snapshots: Snapshots,
     queue: Queue,
     scans: Mutex<Option<mpsc::Sender<Scan>>>,
     /// The ring read last; decoding one prepares its keys.
     ring: Mutex<Option<KeyRing>>,
+}
+
+/// The file as it was opened once.
+struct OpenFile {
+    /// Which opening this is, so that what fails on one is not held against the next.
+    number: u64,
+    database: Database,
 }
 
 /// When a commit that was answered is on disk.
@@ -285,7 +295,7 @@ impl RedbStoreBuilder {
                 let result = shared.opener.open(shared.clock.now());
                 let failed = result.is_err();
                 // Nobody waits any more: give the file back.
-                if opened.send(result.map(|database| shared.lend_database(database))).is_err()
+                if opened.send(result.map(|database| shared.lend_file(0, database))).is_err()
                     || failed
                 {
                     return;
@@ -349,7 +359,8 @@ impl Shared {
             durability: builder.durability,
             sweep_interval: builder.sweep_interval,
             own_keys: builder.key_ring,
-            database: RwLock::new(None),
+            file: RwLock::new(None),
+            returning: AtomicBool::new(false),
             snapshots: Snapshots::new(),
             queue: Queue::new(QUEUE_LENGTH),
             scans: Mutex::new(None),
@@ -357,18 +368,20 @@ impl Shared {
         }
     }
 
-    fn lend_database(&self, database: Database) {
-        *self.database.write() = Some(Arc::new(database));
+    fn lend_file(&self, number: u64, database: Database) {
+        // It may be another file by now.
+        *self.ring.lock() = None;
+        *self.file.write() = Some(Arc::new(OpenFile { number, database }));
     }
 
-    fn withdraw_database(&self) -> Option<Arc<Database>> {
-        self.database.write().take()
+    fn withdraw_file(&self) -> Option<Arc<OpenFile>> {
+        self.file.write().take()
     }
 
     /// The open file, for a store thread.
-    fn database(&self) -> Result<Arc<Database>> {
-        let database = self.database.read().clone();
-        database.ok_or_else(|| {
+    fn file(&self) -> Result<Arc<OpenFile>> {
+        let file = self.file.read().clone();
+        file.ok_or_else(|| {
             let why = if self.queue.is_closing() {
                 "the store was closed"
             } else {
@@ -378,10 +391,20 @@ impl Shared {
         })
     }
 
+    /// The same for a thread that reads: a handle that failed is most often replaced within a
+    /// millisecond, which is worth waiting for.
+    fn file_soon(&self) -> Result<Arc<OpenFile>> {
+        while self.returning.load(Ordering::Acquire) && !self.queue.is_closing() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.file()
+    }
+
     fn start_readers(self: &Arc<Self>) -> Result<()> {
         let shared = self.clone();
         spawn("fastsession-read", move || {
-            shared.snapshots.serve(|| shared.database(), |error| shared.reading_failed(error));
+            let failed = |error: &Error, number| shared.reading_failed(error, number);
+            shared.snapshots.serve(|| shared.file_soon(), failed);
         })?;
         let (sender, receiver) = mpsc::channel::<Scan>();
         *self.scans.lock() = Some(sender);
@@ -393,10 +416,10 @@ impl Shared {
         })
     }
 
-    /// A reader's error may mean that the handle has to be opened again.
-    fn reading_failed(&self, error: &Error) {
-        if failure::needs_reopening(error) && self.database.read().is_some() {
-            self.queue.report_broken();
+    /// A reader's error may mean that the file has to be opened again, if it has not been.
+    fn reading_failed(&self, error: &Error, number: u64) {
+        if failure::needs_reopening(error) {
+            self.queue.report_broken(number);
         }
     }
 
@@ -444,14 +467,19 @@ impl Shared {
     /// Runs `scan` on the scanning thread.
     async fn scanned<T: Send + 'static>(
         self: Arc<Self>,
-        scan: impl FnOnce(&Arc<Self>) -> Result<T> + Send + 'static,
+        scan: impl FnOnce(&Arc<Self>, &Snapshot) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (sender, receiver) = oneshot::channel();
         let job: Scan = Box::new(move |shared| {
-            let result = scan(shared);
-            if let Err(error) = &result {
-                shared.reading_failed(error);
+            // Nobody waits for it any more.
+            if sender.is_closed() {
+                return;
             }
+            let result = shared.file_soon().and_then(|file| {
+                let snapshot = shared.snapshots.renew(&file);
+                let result = snapshot.and_then(|snapshot| scan(shared, &snapshot));
+                result.inspect_err(|error| shared.reading_failed(error, file.number))
+            });
             let _ = sender.send(result);
         });
         let queued = self.scans.lock().as_ref().is_some_and(|scans| scans.send(job).is_ok());
@@ -485,7 +513,8 @@ impl RedbStore {
         let shared = self.shared.clone();
         Answer::pending(async move {
             let snapshot = shared.clone().fresh().await?;
-            read(&shared, &snapshot).inspect_err(|error| shared.reading_failed(error))
+            let result = read(&shared, &snapshot);
+            result.inspect_err(|error| shared.reading_failed(error, snapshot.file_number))
         })
     }
 }
@@ -501,7 +530,7 @@ impl SessionStore for RedbStore {
                 Ok(live @ Loaded::Live(_)) => return Answer::ready(Ok(live)),
                 // A lease can only confirm.
                 Ok(Loaded::Absent(_)) => {}
-                Err(error) => self.shared.reading_failed(&error),
+                Err(error) => self.shared.reading_failed(&error, snapshot.file_number),
             }
         }
         let (id, access) = (*id, *access);
@@ -527,7 +556,9 @@ impl SessionStore for RedbStore {
 
     fn page(&self, query: &Query) -> Answer<Page> {
         let query = query.clone();
-        Answer::pending(self.shared.clone().scanned(move |shared| scan::page(shared, &query)))
+        Answer::pending(
+            self.shared.clone().scanned(move |_, snapshot| scan::page(snapshot, &query)),
+        )
     }
 
     fn end(&self, end: End) -> Answer<EndReport> {
