@@ -21,9 +21,9 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use redb::Database;
@@ -56,6 +56,10 @@ const DEFAULT_CACHE_BYTES: usize = 64 * 1024 * 1024;
 const DEFAULT_MAX_FILE_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 const QUEUE_LENGTH: usize = 16 * 1024;
+/// On how many handles a read is tried that fails because of something else.
+const MAX_ATTEMPTS: usize = 3;
+/// How long a thread that reads waits for a handle to be replaced.
+const SOON: Duration = Duration::from_millis(100);
 
 /// A store in a redb file. Cheap to clone; clones share the file and its threads.
 ///
@@ -99,8 +103,10 @@ struct Shared {
     own_keys: Option<KeyRing>,
     /// `None` while it is being reopened, and once it is closed.
     file: RwLock<Option<Arc<OpenFile>>>,
-    /// Whether the first attempt to open the file again is under way.
-    returning: AtomicBool,
+    /// The first opening that is not known to be of no more use.
+    usable_from: AtomicU64,
+    /// Whether opening the file again has failed at least once.
+    retrying: AtomicBool,
     snapshots: Snapshots,
     queue: Queue,
     scans: Mutex<Option<mpsc::Sender<Scan>>>,
@@ -360,7 +366,8 @@ impl Shared {
             sweep_interval: builder.sweep_interval,
             own_keys: builder.key_ring,
             file: RwLock::new(None),
-            returning: AtomicBool::new(false),
+            usable_from: AtomicU64::new(0),
+            retrying: AtomicBool::new(false),
             snapshots: Snapshots::new(),
             queue: Queue::new(QUEUE_LENGTH),
             scans: Mutex::new(None),
@@ -394,10 +401,17 @@ impl Shared {
     /// The same for a thread that reads: a handle that failed is most often replaced within a
     /// millisecond, which is worth waiting for.
     fn file_soon(&self) -> Result<Arc<OpenFile>> {
-        while self.returning.load(Ordering::Acquire) && !self.queue.is_closing() {
+        let until = Instant::now() + SOON;
+        loop {
+            let file = self.file();
+            let usable_from = self.usable_from.load(Ordering::Acquire);
+            let usable = file.as_ref().is_ok_and(|file| file.number >= usable_from);
+            let hopeless = self.retrying.load(Ordering::Acquire) || self.queue.is_closing();
+            if usable || hopeless || Instant::now() >= until {
+                return file;
+            }
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.file()
     }
 
     fn start_readers(self: &Arc<Self>) -> Result<()> {
@@ -419,6 +433,7 @@ impl Shared {
     /// A reader's error may mean that the file has to be opened again, if it has not been.
     fn reading_failed(&self, error: &Error, number: u64) {
         if failure::needs_reopening(error) {
+            self.usable_from.fetch_max(number + 1, Ordering::AcqRel);
             self.queue.report_broken(number);
         }
     }
@@ -452,9 +467,9 @@ impl Shared {
     }
 
     /// Waits for a snapshot begun after this call.
-    async fn fresh(self: Arc<Self>) -> Result<Arc<Snapshot>> {
+    async fn fresh(&self, until: tokio::time::Instant) -> Result<Arc<Snapshot>> {
         let waiting = self.snapshots.fresh();
-        match tokio::time::timeout(self.wait, waiting).await {
+        match tokio::time::timeout_at(until, waiting).await {
             Ok(Ok(snapshot)) => snapshot,
             Ok(Err(_)) => Err(Error::unavailable("the store was closed")),
             Err(_) => {
@@ -508,13 +523,25 @@ impl RedbStore {
     /// An answer from a snapshot begun after this call.
     fn read_fresh<T: 'static>(
         &self,
-        read: impl FnOnce(&Shared, &Snapshot) -> Result<T> + Send + 'static,
+        read: impl Fn(&Shared, &Snapshot) -> Result<T> + Send + 'static,
     ) -> Answer<T> {
         let shared = self.shared.clone();
         Answer::pending(async move {
-            let snapshot = shared.clone().fresh().await?;
-            let result = read(&shared, &snapshot);
-            result.inspect_err(|error| shared.reading_failed(error, snapshot.file_number))
+            let until = tokio::time::Instant::now() + shared.wait;
+            let mut attempts = 0;
+            loop {
+                attempts += 1;
+                let result = match shared.fresh(until).await {
+                    Ok(snapshot) => read(&shared, &snapshot)
+                        .inspect_err(|error| shared.reading_failed(error, snapshot.file_number)),
+                    Err(error) => Err(error),
+                };
+                match result {
+                    // Something else failed on that handle: this has a right to the next one.
+                    Err(error) if failure::is_collateral(&error) && attempts < MAX_ATTEMPTS => {}
+                    result => return result,
+                }
+            }
         })
     }
 }

@@ -264,12 +264,12 @@ impl Writer<'_> {
     fn reopen(&mut self, cause: &Error) {
         tracing::warn!(error = %cause, "the session file is being reopened");
         self.unflushed = None;
-        self.shared.returning.store(true, Ordering::Release);
+        self.shared.usable_from.fetch_max(self.openings + 1, Ordering::AcqRel);
         let mut failed = self.shared.withdraw_file();
         let mut pause = FIRST_PAUSE;
         loop {
             let opened = shielded(|| self.try_to_reopen(&mut failed));
-            self.shared.returning.store(false, Ordering::Release);
+            self.shared.retrying.store(opened.is_err(), Ordering::Release);
             let error = match opened {
                 Ok(()) => return tracing::info!("the session file is open again"),
                 Err(error) => {
