@@ -56,8 +56,6 @@ const DEFAULT_CACHE_BYTES: usize = 64 * 1024 * 1024;
 const DEFAULT_MAX_FILE_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 const QUEUE_LENGTH: usize = 16 * 1024;
-/// On how many handles a read is tried that fails because of something else.
-const MAX_ATTEMPTS: usize = 3;
 /// How long a thread that reads waits for a handle to be replaced.
 const SOON: Duration = Duration::from_millis(100);
 
@@ -482,7 +480,7 @@ impl Shared {
     /// Runs `scan` on the scanning thread.
     async fn scanned<T: Send + 'static>(
         self: Arc<Self>,
-        scan: impl FnOnce(&Arc<Self>, &Snapshot) -> Result<T> + Send + 'static,
+        scan: impl Fn(&Arc<Self>, &Snapshot) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (sender, receiver) = oneshot::channel();
         let job: Scan = Box::new(move |shared| {
@@ -490,11 +488,18 @@ impl Shared {
             if sender.is_closed() {
                 return;
             }
-            let result = shared.file_soon().and_then(|file| {
-                let snapshot = shared.snapshots.renew(&file);
-                let result = snapshot.and_then(|snapshot| scan(shared, &snapshot));
-                result.inspect_err(|error| shared.reading_failed(error, file.number))
-            });
+            let until = Instant::now() + shared.wait;
+            let result = loop {
+                let result = shared.file_soon().and_then(|file| {
+                    let snapshot = shared.snapshots.renew(&file);
+                    let result = snapshot.and_then(|snapshot| scan(shared, &snapshot));
+                    result.inspect_err(|error| shared.reading_failed(error, file.number))
+                });
+                match result {
+                    Err(error) if failure::is_collateral(&error) && Instant::now() < until => {}
+                    result => break result,
+                }
+            };
             let _ = sender.send(result);
         });
         let queued = self.scans.lock().as_ref().is_some_and(|scans| scans.send(job).is_ok());
@@ -528,17 +533,17 @@ impl RedbStore {
         let shared = self.shared.clone();
         Answer::pending(async move {
             let until = tokio::time::Instant::now() + shared.wait;
-            let mut attempts = 0;
             loop {
-                attempts += 1;
-                let result = match shared.fresh(until).await {
-                    Ok(snapshot) => read(&shared, &snapshot)
-                        .inspect_err(|error| shared.reading_failed(error, snapshot.file_number)),
-                    Err(error) => Err(error),
-                };
+                let snapshot = shared.fresh(until).await;
+                let result = snapshot.and_then(|snapshot| {
+                    read(&shared, &snapshot)
+                        .inspect_err(|error| shared.reading_failed(error, snapshot.file_number))
+                });
                 match result {
                     // Something else failed on that handle: this has a right to the next one.
-                    Err(error) if failure::is_collateral(&error) && attempts < MAX_ATTEMPTS => {}
+                    Err(error)
+                        if failure::is_collateral(&error)
+                            && tokio::time::Instant::now() < until => {}
                     result => return result,
                 }
             }
