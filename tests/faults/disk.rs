@@ -1,8 +1,9 @@
 //! A disk in memory that counts calls, fails them on demand, and remembers what was not synced.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -12,6 +13,13 @@ use crate::random::Random;
 
 /// What a disk may tear a write into.
 const SECTOR: usize = 512;
+
+/// What a filesystem allocates at a time.
+const BLOCK: u64 = 4096;
+
+fn blocks(offset: u64, len: usize) -> Range<u64> {
+    offset / BLOCK..(offset + len as u64).div_ceil(BLOCK)
+}
 
 /// What a panic of the disk's says.
 pub(crate) const PANIC: &str = "the disk panics";
@@ -30,7 +38,7 @@ pub(crate) enum Call {
 pub(crate) enum Fault {
     /// Every call.
     Io,
-    /// Calls that write.
+    /// Writes where nothing was written before: the file is sparse, and the disk is full.
     NoSpace,
     /// Calls that read.
     Read,
@@ -41,10 +49,10 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    fn error(self, call: Call) -> Option<io::Error> {
+    fn error(self, call: Call, grows: bool) -> Option<io::Error> {
         let errno = match (self, call) {
             (Self::Io, _) | (Self::Read, Call::Read) | (Self::Sync, Call::Sync) => EIO,
-            (Self::NoSpace, Call::Write | Call::SetLen) => ENOSPC,
+            (Self::NoSpace, Call::Write) if grows => ENOSPC,
             (Self::Panic, Call::Write | Call::SetLen | Call::Sync) => EIO,
             _ => return None,
         };
@@ -104,6 +112,8 @@ struct State {
     /// What a power cut leaves for certain.
     synced: Vec<u8>,
     pending: Vec<Change>,
+    /// Blocks that were written to.
+    allocated: HashSet<u64>,
     locks: Vec<Lock>,
     calls: u64,
     plan: Option<Plan>,
@@ -170,11 +180,13 @@ struct Lock {
 
 impl Disk {
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
-        let state = State { synced: bytes.clone(), bytes, ..State::default() };
-        let shared = Shared {
-            state: Mutex::new(state),
-            unlocked: Condvar::new(),
+        let written = |block: &u64| {
+            let start = (block * BLOCK) as usize;
+            bytes[start..bytes.len().min(start + BLOCK as usize)].iter().any(|byte| *byte != 0)
         };
+        let allocated = blocks(0, bytes.len()).filter(written).collect();
+        let state = State { synced: bytes.clone(), bytes, allocated, ..State::default() };
+        let shared = Shared { state: Mutex::new(state), unlocked: Condvar::new() };
         Self(Arc::new(shared))
     }
 
@@ -241,16 +253,25 @@ impl Disk {
     }
 
     fn call(&self, call: Call) -> io::Result<MutexGuard<'_, State>> {
+        self.call_at(call, None)
+    }
+
+    fn call_at(&self, call: Call, at: Option<(u64, usize)>) -> io::Result<MutexGuard<'_, State>> {
         let mut guard = self.state();
         let state = &mut *guard;
         state.calls += 1;
+        let blocks = at.map_or(0..0, |(offset, len)| blocks(offset, len));
+        let grows = blocks.clone().any(|block| !state.allocated.contains(&block));
         let plan = state.plan.filter(|plan| plan.from <= state.calls);
-        let error = plan.and_then(|plan| plan.fault.error(call));
+        let error = plan.and_then(|plan| plan.fault.error(call, grows));
         if let Some(watcher) = &mut state.watcher {
             let fails = error.is_some();
             watcher(call, &Moment { synced: &state.synced, pending: &state.pending, fails });
         }
-        let Some(error) = error else { return Ok(guard) };
+        let Some(error) = error else {
+            state.allocated.extend(blocks);
+            return Ok(guard);
+        };
         if plan.is_some_and(|plan| !plan.lasting) {
             state.plan = None;
         }
@@ -299,7 +320,9 @@ impl StorageBackend for Handle {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.disk.call(Call::SetLen)?.change(Change::SetLen(len));
+        let mut state = self.disk.call(Call::SetLen)?;
+        state.allocated.retain(|block| block * BLOCK < len);
+        state.change(Change::SetLen(len));
         Ok(())
     }
 
@@ -313,7 +336,8 @@ impl StorageBackend for Handle {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.disk.call(Call::Write)?.change(Change::Write(offset, data.to_vec()));
+        let at = Some((offset, data.len()));
+        self.disk.call_at(Call::Write, at)?.change(Change::Write(offset, data.to_vec()));
         Ok(())
     }
 

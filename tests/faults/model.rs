@@ -85,7 +85,7 @@ impl Lane {
 
     /// A new session.
     pub(crate) fn create(&mut self) -> Action {
-        Action::Create { id: self.new_id(), user: None, value: vec![1; 100] }
+        Action::Create { id: self.new_id(), user: None, value: vec![1; 30_000] }
     }
 
     /// Something sensible to do to this lane's sessions.

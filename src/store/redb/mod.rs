@@ -21,8 +21,9 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use redb::Database;
@@ -55,6 +56,8 @@ const DEFAULT_CACHE_BYTES: usize = 64 * 1024 * 1024;
 const DEFAULT_MAX_FILE_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 const QUEUE_LENGTH: usize = 16 * 1024;
+/// How long a thread that reads waits for a handle to be replaced.
+const SOON: Duration = Duration::from_millis(100);
 
 /// A store in a redb file. Cheap to clone; clones share the file and its threads.
 ///
@@ -97,12 +100,23 @@ struct Shared {
     sweep_interval: Option<Duration>,
     own_keys: Option<KeyRing>,
     /// `None` while it is being reopened, and once it is closed.
-    database: RwLock<Option<Arc<Database>>>,
+    file: RwLock<Option<Arc<OpenFile>>>,
+    /// The first opening that is not known to be of no more use.
+    usable_from: AtomicU64,
+    /// Whether opening the file again has failed at least once.
+    retrying: AtomicBool,
     snapshots: Snapshots,
     queue: Queue,
     scans: Mutex<Option<mpsc::Sender<Scan>>>,
     /// The ring read last; decoding one prepares its keys.
     ring: Mutex<Option<KeyRing>>,
+}
+
+/// The file as it was opened once.
+struct OpenFile {
+    /// Which opening this is, so that what fails on one is not held against the next.
+    number: u64,
+    database: Database,
 }
 
 /// When a commit that was answered is on disk.
@@ -285,7 +299,7 @@ impl RedbStoreBuilder {
                 let result = shared.opener.open(shared.clock.now());
                 let failed = result.is_err();
                 // Nobody waits any more: give the file back.
-                if opened.send(result.map(|database| shared.lend_database(database))).is_err()
+                if opened.send(result.map(|database| shared.lend_file(0, database))).is_err()
                     || failed
                 {
                     return;
@@ -349,7 +363,9 @@ impl Shared {
             durability: builder.durability,
             sweep_interval: builder.sweep_interval,
             own_keys: builder.key_ring,
-            database: RwLock::new(None),
+            file: RwLock::new(None),
+            usable_from: AtomicU64::new(0),
+            retrying: AtomicBool::new(false),
             snapshots: Snapshots::new(),
             queue: Queue::new(QUEUE_LENGTH),
             scans: Mutex::new(None),
@@ -357,18 +373,20 @@ impl Shared {
         }
     }
 
-    fn lend_database(&self, database: Database) {
-        *self.database.write() = Some(Arc::new(database));
+    fn lend_file(&self, number: u64, database: Database) {
+        // It may be another file by now.
+        *self.ring.lock() = None;
+        *self.file.write() = Some(Arc::new(OpenFile { number, database }));
     }
 
-    fn withdraw_database(&self) -> Option<Arc<Database>> {
-        self.database.write().take()
+    fn withdraw_file(&self) -> Option<Arc<OpenFile>> {
+        self.file.write().take()
     }
 
     /// The open file, for a store thread.
-    fn database(&self) -> Result<Arc<Database>> {
-        let database = self.database.read().clone();
-        database.ok_or_else(|| {
+    fn file(&self) -> Result<Arc<OpenFile>> {
+        let file = self.file.read().clone();
+        file.ok_or_else(|| {
             let why = if self.queue.is_closing() {
                 "the store was closed"
             } else {
@@ -378,10 +396,27 @@ impl Shared {
         })
     }
 
+    /// The same for a thread that reads: a handle that failed is most often replaced within a
+    /// millisecond, which is worth waiting for.
+    fn file_soon(&self) -> Result<Arc<OpenFile>> {
+        let until = Instant::now() + SOON;
+        loop {
+            let file = self.file();
+            let usable_from = self.usable_from.load(Ordering::Acquire);
+            let usable = file.as_ref().is_ok_and(|file| file.number >= usable_from);
+            let hopeless = self.retrying.load(Ordering::Acquire) || self.queue.is_closing();
+            if usable || hopeless || Instant::now() >= until {
+                return file;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn start_readers(self: &Arc<Self>) -> Result<()> {
         let shared = self.clone();
         spawn("fastsession-read", move || {
-            shared.snapshots.serve(|| shared.database(), |error| shared.reading_failed(error));
+            let failed = |error: &Error, number| shared.reading_failed(error, number);
+            shared.snapshots.serve(|| shared.file_soon(), failed);
         })?;
         let (sender, receiver) = mpsc::channel::<Scan>();
         *self.scans.lock() = Some(sender);
@@ -393,10 +428,11 @@ impl Shared {
         })
     }
 
-    /// A reader's error may mean that the handle has to be opened again.
-    fn reading_failed(&self, error: &Error) {
-        if failure::needs_reopening(error) && self.database.read().is_some() {
-            self.queue.report_broken();
+    /// A reader's error may mean that the file has to be opened again, if it has not been.
+    fn reading_failed(&self, error: &Error, number: u64) {
+        if failure::needs_reopening(error) {
+            self.usable_from.fetch_max(number + 1, Ordering::AcqRel);
+            self.queue.report_broken(number);
         }
     }
 
@@ -429,9 +465,9 @@ impl Shared {
     }
 
     /// Waits for a snapshot begun after this call.
-    async fn fresh(self: Arc<Self>) -> Result<Arc<Snapshot>> {
+    async fn fresh(&self, until: tokio::time::Instant) -> Result<Arc<Snapshot>> {
         let waiting = self.snapshots.fresh();
-        match tokio::time::timeout(self.wait, waiting).await {
+        match tokio::time::timeout_at(until, waiting).await {
             Ok(Ok(snapshot)) => snapshot,
             Ok(Err(_)) => Err(Error::unavailable("the store was closed")),
             Err(_) => {
@@ -444,14 +480,26 @@ impl Shared {
     /// Runs `scan` on the scanning thread.
     async fn scanned<T: Send + 'static>(
         self: Arc<Self>,
-        scan: impl FnOnce(&Arc<Self>) -> Result<T> + Send + 'static,
+        scan: impl Fn(&Arc<Self>, &Snapshot) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (sender, receiver) = oneshot::channel();
         let job: Scan = Box::new(move |shared| {
-            let result = scan(shared);
-            if let Err(error) = &result {
-                shared.reading_failed(error);
+            // Nobody waits for it any more.
+            if sender.is_closed() {
+                return;
             }
+            let until = Instant::now() + shared.wait;
+            let result = loop {
+                let result = shared.file_soon().and_then(|file| {
+                    let snapshot = shared.snapshots.renew(&file);
+                    let result = snapshot.and_then(|snapshot| scan(shared, &snapshot));
+                    result.inspect_err(|error| shared.reading_failed(error, file.number))
+                });
+                match result {
+                    Err(error) if failure::is_collateral(&error) && Instant::now() < until => {}
+                    result => break result,
+                }
+            };
             let _ = sender.send(result);
         });
         let queued = self.scans.lock().as_ref().is_some_and(|scans| scans.send(job).is_ok());
@@ -480,12 +528,25 @@ impl RedbStore {
     /// An answer from a snapshot begun after this call.
     fn read_fresh<T: 'static>(
         &self,
-        read: impl FnOnce(&Shared, &Snapshot) -> Result<T> + Send + 'static,
+        read: impl Fn(&Shared, &Snapshot) -> Result<T> + Send + 'static,
     ) -> Answer<T> {
         let shared = self.shared.clone();
         Answer::pending(async move {
-            let snapshot = shared.clone().fresh().await?;
-            read(&shared, &snapshot).inspect_err(|error| shared.reading_failed(error))
+            let until = tokio::time::Instant::now() + shared.wait;
+            loop {
+                let snapshot = shared.fresh(until).await;
+                let result = snapshot.and_then(|snapshot| {
+                    read(&shared, &snapshot)
+                        .inspect_err(|error| shared.reading_failed(error, snapshot.file_number))
+                });
+                match result {
+                    // Something else failed on that handle: this has a right to the next one.
+                    Err(error)
+                        if failure::is_collateral(&error)
+                            && tokio::time::Instant::now() < until => {}
+                    result => return result,
+                }
+            }
         })
     }
 }
@@ -501,7 +562,7 @@ impl SessionStore for RedbStore {
                 Ok(live @ Loaded::Live(_)) => return Answer::ready(Ok(live)),
                 // A lease can only confirm.
                 Ok(Loaded::Absent(_)) => {}
-                Err(error) => self.shared.reading_failed(&error),
+                Err(error) => self.shared.reading_failed(&error, snapshot.file_number),
             }
         }
         let (id, access) = (*id, *access);
@@ -527,7 +588,9 @@ impl SessionStore for RedbStore {
 
     fn page(&self, query: &Query) -> Answer<Page> {
         let query = query.clone();
-        Answer::pending(self.shared.clone().scanned(move |shared| scan::page(shared, &query)))
+        Answer::pending(
+            self.shared.clone().scanned(move |_, snapshot| scan::page(snapshot, &query)),
+        )
     }
 
     fn end(&self, end: End) -> Answer<EndReport> {
