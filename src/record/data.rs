@@ -169,6 +169,21 @@ impl Changes {
         self.entries.remove(key);
     }
 
+    /// What is left of these changes once `committed` was: an earlier state of them.
+    pub(crate) fn settle(&mut self, committed: &Self) {
+        if self.clear && !committed.clear {
+            return;
+        }
+        let cleared = std::mem::take(&mut self.clear);
+        for (key, value) in &committed.entries {
+            if self.entries.get(key) == Some(value) {
+                self.entries.remove(key);
+            } else if cleared && !self.entries.contains_key(key) {
+                self.entries.insert(key.clone(), None);
+            }
+        }
+    }
+
     /// The packed data after these changes to `before`.
     pub fn apply(&self, before: Data<'_>) -> Vec<u8> {
         let before = if self.clear { Data::EMPTY } else { before };

@@ -60,6 +60,13 @@ impl Settings {
         self.touch_interval
             .unwrap_or_else(|| self.timeouts.unwrap_or_default().default_touch_interval())
     }
+
+    /// A session's own idle timeout may be far shorter than the layer's: whoever is active is to
+    /// be recorded before it has passed.
+    fn touch_interval_of(&self, record: &Record) -> Duration {
+        let share = if self.touch_interval.is_some() { 2 } else { 20 };
+        self.touch_interval().min(record.idle_timeout() / share)
+    }
 }
 
 /// Settings and store of one layer.
@@ -121,7 +128,8 @@ impl Shared {
     /// Records activity, unless some was recorded within the touch interval.
     pub(crate) fn touch(&self, id: &SessionId, record: &Record) -> Option<Record> {
         let access = self.access();
-        if access.at.saturating_since(record.last_seen_at()) < access.touch_interval {
+        let unrecorded = access.at.saturating_since(record.last_seen_at());
+        if unrecorded < self.settings.touch_interval_of(record) {
             return None;
         }
         self.store.touch(id, &access);

@@ -265,12 +265,14 @@ impl State {
     pub(crate) fn settle(&mut self, committed: &Draft, version: u64) {
         if self.draft_version == version {
             self.draft = Draft::default();
-        } else if !committed.changes.is_clear() && !self.draft.changes.is_clear() {
-            for (key, value) in committed.changes.iter() {
-                if self.draft.changes.get(key) == Some(value) {
-                    self.draft.changes.forget(key);
-                }
-            }
+            return;
+        }
+        self.draft.changes.settle(&committed.changes);
+        if self.draft.label == committed.label {
+            self.draft.label = None;
+        }
+        if self.draft.remember == committed.remember {
+            self.draft.remember = None;
         }
     }
 

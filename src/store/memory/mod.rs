@@ -113,6 +113,15 @@ impl MemoryStore {
     }
 }
 
+/// What became of a commit.
+enum Tried {
+    Done(Outcome),
+    /// Nothing was changed, for want of this many bytes in all.
+    NoRoom {
+        wanted: usize,
+    },
+}
+
 impl Inner {
     fn shard_of(id: &SessionId) -> usize {
         usize::from(id.as_bytes()[0]) % SHARDS
@@ -156,16 +165,18 @@ impl Inner {
 
     fn commit(&self, commit: &Commit) -> Result<Outcome> {
         self.open()?;
-        match self.try_commit(commit) {
-            Err(error) if error.is_full() => {
-                self.make_room();
-                self.try_commit(commit)
-            }
-            other => other,
+        let wanted = match self.try_commit(commit)? {
+            Tried::Done(outcome) => return Ok(outcome),
+            Tried::NoRoom { wanted } => wanted,
+        };
+        self.make_room(wanted);
+        match self.try_commit(commit)? {
+            Tried::Done(outcome) => Ok(outcome),
+            Tried::NoRoom { .. } => Err(self.full()),
         }
     }
 
-    fn try_commit(&self, commit: &Commit) -> Result<Outcome> {
+    fn try_commit(&self, commit: &Commit) -> Result<Tried> {
         let several_rows =
             matches!(commit.op, Op::Renew { .. } | Op::Create { login: Some(_), .. });
         let users = several_rows.then(|| self.users.lock());
@@ -176,7 +187,11 @@ impl Inner {
         }
         let Applied { outcome, write, more } = apply(commit, &mut view)?;
         let writes = write.into_iter().chain(more);
-        self.check_room(writes.clone())?;
+        // A logout works in a full store, though a mark may be larger than the data it replaces.
+        let bounded = !matches!(commit.op, Op::End { .. });
+        if let Some(wanted) = self.shortage(writes.clone()).filter(|_| bounded) {
+            return Ok(Tried::NoRoom { wanted });
+        }
         for write in writes {
             view.put(write);
         }
@@ -184,7 +199,7 @@ impl Inner {
         if matches!(outcome, Outcome::Committed(_)) {
             self.learn_timing(commit, &outcome);
         }
-        Ok(outcome)
+        Ok(Tried::Done(outcome))
     }
 
     fn learn_timing(&self, commit: &Commit, outcome: &Outcome) {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Inner;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind};
 use crate::record::{Mark, Record};
 use crate::store::Write;
 
@@ -11,26 +11,30 @@ use crate::store::Write;
 const ROW_OVERHEAD: usize = 128;
 
 impl Inner {
-    pub(super) fn check_room(&self, writes: impl Iterator<Item = Write>) -> Result<()> {
+    /// How many bytes `writes` add, if they do not fit.
+    pub(super) fn shortage(&self, writes: impl Iterator<Item = Write>) -> Option<usize> {
         let (mut added, mut removed) = (0, 0);
         for write in writes {
             added += cost(&write.after);
             removed += write.before.as_ref().map_or(0, cost);
         }
+        let wanted = added.checked_sub(removed).filter(|bytes| *bytes > 0)?;
         let bytes = self.bytes.load(Ordering::Relaxed);
-        if added > removed && bytes + added - removed > self.max_bytes {
-            let message = format!("the memory store is full: {} bytes", self.max_bytes);
-            return Err(Error::new(Kind::Full, message));
-        }
-        Ok(())
+        (bytes + wanted > self.max_bytes).then_some(wanted)
     }
 
-    /// Evicts down to fifteen sixteenths of the bound: what is over first, then the least
-    /// recently seen anonymous sessions. A scan of all rows, paid once for many newcomers.
-    pub(super) fn make_room(&self) {
+    pub(super) fn full(&self) -> Error {
+        Error::new(Kind::Full, format!("the memory store is full: {} bytes", self.max_bytes))
+    }
+
+    /// Evicts until `wanted` bytes fit, and a sixteenth of the bound at least: what is over first,
+    /// then the least recently seen anonymous sessions. A scan of all rows, paid once for many
+    /// newcomers. Nobody goes for what would not fit into an empty store.
+    pub(super) fn make_room(&self, wanted: usize) {
+        let Some(most) = self.max_bytes.checked_sub(wanted) else { return };
         let at = self.clock.now();
         let mut users = self.users.lock();
-        let target = self.max_bytes - self.max_bytes / 16;
+        let target = most.min(self.max_bytes - self.max_bytes / 16);
         let is_anonymous = |row: &Record| row.user().is_none() && row.mark() == Mark::None;
         let mut anonymous = Vec::new();
         for shard in &self.shards {
