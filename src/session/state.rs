@@ -24,6 +24,8 @@ pub(crate) struct State {
     pub(crate) live: Option<Live>,
     /// Why writes are refused though there is no session.
     pub(crate) lost: Option<Lost>,
+    /// The session that was lost, whose end may still be waited for under another ID.
+    pub(crate) lost_id: Option<SessionId>,
     pub(crate) draft: Draft,
     /// Counts the changes of `draft`, so that a commit knows whether it took all of it.
     pub(crate) draft_version: u64,
@@ -255,7 +257,9 @@ impl State {
 
     /// There is no session any more, and this handle must not make another.
     pub(crate) fn lose(&mut self, lost: Lost) -> Error {
-        self.live = None;
+        if let Some(live) = self.live.take() {
+            self.lost_id = Some(live.id);
+        }
         self.lost = Some(lost);
         self.cookie = CookieDue::None;
         self.give_up(lost)
