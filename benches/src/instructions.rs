@@ -10,7 +10,7 @@ use std::process::Command;
 
 use fastsession::MemoryStore;
 
-use crate::apps::{ours, plain};
+use crate::apps::{minimal, ours, plain};
 use crate::browser::Template;
 use crate::overhead::{self, KINDS};
 use crate::report::{Goal, Report, Rounds};
@@ -82,7 +82,11 @@ pub(crate) fn requests(app: &str, kind: &str, count: &str) {
     load::single().block_on(async {
         let ours = ours::router(MemoryStore::new().expect("a store"));
         let cookies = overhead::cookies(&ours, kind.has_cookie).await;
-        let mut app = if app == "ours" { ours } else { plain::router() };
+        let mut app = match app {
+            "ours" => ours,
+            "least" => minimal::router(),
+            _ => plain::router(),
+        };
         let templates: Vec<_> =
             cookies.iter().map(|cookie| Template::new(kind.path, cookie.clone())).collect();
         for template in templates.iter().cycle().take(count) {

@@ -15,7 +15,7 @@ use tower::Service;
 use tower_sessions::MemoryStore as TowerMemoryStore;
 
 use crate::Effort;
-use crate::apps::{self, ours, plain};
+use crate::apps::{self, minimal, ours, plain};
 use crate::browser::{Browser, Template};
 use crate::load;
 use crate::peers::{self, Redis};
@@ -27,6 +27,7 @@ const SESSIONS: usize = 100;
 pub(crate) fn run(report: &mut Report, effort: Effort) {
     report.heading("Overhead of a request, in process, one at a time");
     memory(report, effort);
+    least(report, effort);
     for (rows, name) in effort.pick(&[(20_000, "20k"), (1_000_000, "1M")][..], &[(20_000, "20k")]) {
         redb(report, effort, *rows, name);
     }
@@ -46,6 +47,29 @@ pub(crate) const KINDS: [Kind; 4] = [
     Kind { name: "write", path: "/write", has_cookie: true, goal: 1.0 / 3.0 },
     Kind { name: "new session", path: "/write", has_cookie: false, goal: 1.0 / 3.0 },
 ];
+
+/// Part of our overhead is what axum itself asks for any layer with an extractor.
+fn least(report: &mut Report, effort: Effort) {
+    let runtime = load::single();
+    let requests = effort.pick(20_000, 3_000);
+    let mut rounds = Rounds::default();
+    let ours = ours::router(MemoryStore::new().expect("a store"));
+    for _ in 0..effort.pick(21, 5) {
+        runtime.block_on(async {
+            let cookies = cookies(&ours, true).await;
+            let base = time(&plain::router(), "/ignore", &cookies, requests).await;
+            let ours = time(&ours, "/ignore", &cookies, requests).await - base;
+            let least = time(&minimal::router(), "/ignore", &cookies, requests).await - base;
+            rounds.add(ours, least);
+        });
+    }
+    report.add(rounds.row(
+        "MemoryStore: handler ignores the session",
+        "a layer that inserts one extension",
+        "ns",
+        Goal::Report,
+    ));
+}
 
 fn memory(report: &mut Report, effort: Effort) {
     let runtime = load::single();
