@@ -283,9 +283,8 @@ impl Inner {
             view.hold(new_id);
         }
         let Applied { outcome, write, more } = apply(commit, &mut view)?;
-        let writes = write.into_iter().chain(more);
-        self.check_room(writes.clone())?;
-        for write in writes {
+        self.check_room(write.iter().chain(&more))?;
+        for write in write.into_iter().chain(more) {
             view.put(write);
         }
         drop(view);
@@ -295,7 +294,7 @@ impl Inner {
         Ok(outcome)
     }
 
-    fn check_room(&self, writes: impl Iterator<Item = Write>) -> Result<()> {
+    fn check_room<'a>(&self, writes: impl Iterator<Item = &'a Write>) -> Result<()> {
         let (mut added, mut removed) = (0, 0);
         for write in writes {
             added += cost(&write.after);
@@ -669,26 +668,26 @@ impl Users {
 /// the others one at a time.
 struct View<'a> {
     inner: &'a Inner,
-    held: Vec<(usize, RwLockWriteGuard<'a, Shard>)>,
+    held: [Option<(usize, RwLockWriteGuard<'a, Shard>)>; 2],
     users: Option<MutexGuard<'a, Users>>,
 }
 
 impl<'a> View<'a> {
     fn of_one(inner: &'a Inner, id: &SessionId) -> Self {
-        let mut view = Self { inner, held: Vec::with_capacity(1), users: None };
-        view.hold(id);
-        view
+        let number = Inner::shard_of(id);
+        Self { inner, held: [Some((number, inner.shards[number].write())), None], users: None }
     }
 
     fn hold(&mut self, id: &SessionId) {
         let number = Inner::shard_of(id);
         if self.held(number).is_none() {
-            self.held.push((number, self.inner.shards[number].write()));
+            self.held[1] = Some((number, self.inner.shards[number].write()));
         }
     }
 
     fn held(&mut self, number: usize) -> Option<&mut Shard> {
-        self.held.iter_mut().find(|(held, _)| *held == number).map(|(_, shard)| &mut **shard)
+        let mut held = self.held.iter_mut().flatten();
+        held.find(|(held, _)| *held == number).map(|(_, shard)| &mut **shard)
     }
 
     fn put(&mut self, write: Write) {
