@@ -111,7 +111,8 @@ fn advice(error: &Error) -> Option<&'static str> {
         "look with `list` whether it was done, and repeat it if not"
     } else if error.is_corrupt() {
         "nothing was changed; keep the file, and put a backup in its place"
-    } else if error.is_unavailable() && error.source().is_some_and(|cause| cause.is::<io::Error>())
+    } else if error.is_unavailable()
+        && error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).is_some()
     {
         "check the path, and the disk it is on"
     } else if error.is_unavailable() {

@@ -21,7 +21,7 @@ use crate::session::{Realm, Settings, Shared};
 use crate::store::{SessionCap, SessionStore};
 
 type Predicate = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
-type ErrorHook = Arc<dyn Fn(&Error) -> Option<Response> + Send + Sync>;
+pub(super) type ErrorHook = Arc<dyn Fn(&Error) -> Option<Response> + Send + Sync>;
 
 /// Gives each request of an axum `Router` its [`Session`](crate::Session).
 ///

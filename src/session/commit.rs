@@ -207,7 +207,8 @@ impl Inner {
         let mut state = self.state.lock();
         let id = token.id();
         tracing::debug!(%id, "session committed under a new ID");
-        state.live = Some(Live { id, token: Some(token), record });
+        let read_at = record.last_seen_at();
+        state.live = Some(Live { id, token: Some(token), record, read_at });
         state.lost = None;
         state.staged = state
             .staged

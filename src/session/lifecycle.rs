@@ -84,7 +84,7 @@ impl<R: Realm> Session<R> {
         self.inner.loaded().await?;
         let mut state = self.inner.state.lock();
         if let Some(live) = &mut state.live
-            && let Some(touched) = self.inner.shared.touch(&live.id, &live.record)
+            && let Some(touched) = self.inner.shared.touch(live, self.inner.shared.access().at)
         {
             live.record = touched;
         }
@@ -156,7 +156,7 @@ impl Session {
         };
         let state = State {
             origin: Some(Origin::Restored),
-            live: Some(Live { id, token: None, record }),
+            live: Some(Live { id, token: None, read_at: record.last_seen_at(), record }),
             head_sent: true,
             ..State::default()
         };

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::state::Live;
 use crate::cookie::CookieOptions;
 use crate::error::{Error, Kind, Result};
-use crate::expiry::Timeouts;
+use crate::expiry::{Timeouts, Timestamp};
 use crate::id::SessionId;
 use crate::keyring::{KeyRing, Scope};
 use crate::record::Record;
@@ -125,15 +126,16 @@ impl Shared {
         self.store.commit(Commit { id, access, max_data_bytes, op })
     }
 
-    /// Records activity, unless some was recorded within the touch interval.
-    pub(crate) fn touch(&self, id: &SessionId, record: &Record) -> Option<Record> {
-        let access = self.access();
-        let unrecorded = access.at.saturating_since(record.last_seen_at());
-        if unrecorded < self.settings.touch_interval_of(record) {
+    /// Records activity at `at`, unless some was recorded within the touch interval.
+    pub(crate) fn touch(&self, live: &Live, at: Timestamp) -> Option<Record> {
+        let Settings { timeouts, .. } = self.settings;
+        let touch_interval = self.settings.touch_interval();
+        let unrecorded = at.saturating_since(live.record.last_seen_at());
+        if unrecorded < self.settings.touch_interval_of(&live.record) {
             return None;
         }
-        self.store.touch(id, &access);
-        Some(record.touched(access.at))
+        self.store.touch(&live.id, &Access { at, timeouts, touch_interval });
+        Some(live.record.touched(at))
     }
 
     pub(crate) async fn keys(&self) -> Result<KeyRing> {

@@ -48,6 +48,24 @@ pub(crate) struct Live {
     /// `None` if it was not found by a cookie.
     pub(crate) token: Option<SessionToken>,
     pub(crate) record: Record,
+    /// When this request came to it, which is its activity.
+    pub(crate) read_at: Timestamp,
+}
+
+/// The encoded value of a key, to be decoded after the lock was given up.
+pub(crate) enum Seen {
+    Pending(Option<Box<[u8]>>),
+    /// Whatever the record has.
+    Stored(Record),
+}
+
+impl Seen {
+    pub(crate) fn value(&self, key: &str) -> Option<&[u8]> {
+        match self {
+            Self::Pending(value) => value.as_deref(),
+            Self::Stored(record) => record.data().get(key),
+        }
+    }
 }
 
 /// A session this handle must not write to, nor replace.
@@ -151,6 +169,17 @@ impl State {
         match self.draft.changes.get(key) {
             Some(pending) => pending,
             None => self.stored_data().get(key),
+        }
+    }
+
+    /// The same, without a reference to the state.
+    pub(crate) fn seen(&self, key: &str) -> Seen {
+        match (self.draft.changes.get(key), &self.live) {
+            (Some(pending), _) => Seen::Pending(pending.map(Into::into)),
+            (None, Some(live)) if !self.is_replaced(&live.record) => {
+                Seen::Stored(live.record.clone())
+            }
+            _ => Seen::Pending(None),
         }
     }
 

@@ -186,13 +186,12 @@ impl Inner {
             view.hold(new_id);
         }
         let Applied { outcome, write, more } = apply(commit, &mut view)?;
-        let writes = write.into_iter().chain(more);
         // A logout works in a full store, though a mark may be larger than the data it replaces.
         let bounded = !matches!(commit.op, Op::End { .. });
-        if let Some(wanted) = self.shortage(writes.clone()).filter(|_| bounded) {
+        if let Some(wanted) = self.shortage(write.iter().chain(&more)).filter(|_| bounded) {
             return Ok(Tried::NoRoom { wanted });
         }
-        for write in writes {
+        for write in write.into_iter().chain(more) {
             view.put(write);
         }
         drop(view);

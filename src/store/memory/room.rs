@@ -12,7 +12,7 @@ const ROW_OVERHEAD: usize = 128;
 
 impl Inner {
     /// How many bytes `writes` add, if they do not fit.
-    pub(super) fn shortage(&self, writes: impl Iterator<Item = Write>) -> Option<usize> {
+    pub(super) fn shortage<'a>(&self, writes: impl Iterator<Item = &'a Write>) -> Option<usize> {
         let (mut added, mut removed) = (0, 0);
         for write in writes {
             added += cost(&write.after);

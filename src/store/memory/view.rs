@@ -31,26 +31,26 @@ impl Users {
 /// the others one at a time.
 pub(super) struct View<'a> {
     inner: &'a Inner,
-    held: Vec<(usize, RwLockWriteGuard<'a, Shard>)>,
+    held: [Option<(usize, RwLockWriteGuard<'a, Shard>)>; 2],
     pub(super) users: Option<MutexGuard<'a, Users>>,
 }
 
 impl<'a> View<'a> {
     pub(super) fn of_one(inner: &'a Inner, id: &SessionId) -> Self {
-        let mut view = Self { inner, held: Vec::with_capacity(1), users: None };
-        view.hold(id);
-        view
+        let number = Inner::shard_of(id);
+        Self { inner, held: [Some((number, inner.shards[number].write())), None], users: None }
     }
 
     pub(super) fn hold(&mut self, id: &SessionId) {
         let number = Inner::shard_of(id);
         if self.held(number).is_none() {
-            self.held.push((number, self.inner.shards[number].write()));
+            self.held[1] = Some((number, self.inner.shards[number].write()));
         }
     }
 
     fn held(&mut self, number: usize) -> Option<&mut Shard> {
-        self.held.iter_mut().find(|(held, _)| *held == number).map(|(_, shard)| &mut **shard)
+        let mut held = self.held.iter_mut().flatten();
+        held.find(|(held, _)| *held == number).map(|(_, shard)| &mut **shard)
     }
 
     pub(super) fn put(&mut self, write: Write) {
