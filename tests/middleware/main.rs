@@ -4,6 +4,7 @@
 
 mod clones;
 mod cookies;
+mod crowds;
 mod ending;
 mod faults;
 mod races;
