@@ -9,7 +9,8 @@
 //! line only makes a crowd fast.
 //!
 //! The lines are process-wide, not a layer's: two layers, or a layer and a background job, may
-//! well meet in one session. Sessions share a line by chance (1 in 1024), and break it for each other.
+//! well meet in one session. Sessions share a line by chance (1 in 1024): if one breaks it, the
+//! other starts again, too.
 
 use std::time::Duration;
 
@@ -73,7 +74,7 @@ impl Line {
     /// The version that the session will have when all in line are done and one more.
     fn next_version(&self, id: &SessionId, record: &Record) -> u64 {
         let in_line = self.tails.iter().filter(|tail| tail.id == *id).map(|tail| tail.version);
-        in_line.fold(record.version(), u64::max) + 1
+        in_line.fold(record.version(), u64::max).saturating_add(1)
     }
 
     fn append(&mut self, tail: Tail) {
