@@ -109,8 +109,6 @@ fn advice(error: &Error) -> Option<&'static str> {
         "change its keys where the application gets them from"
     } else if error.is_unknown_outcome() {
         "look with `list` whether it was done, and repeat it if not"
-    } else if error.is_corrupt() {
-        "nothing was changed; keep the file, and put a backup in its place"
     } else if error.is_unavailable() && is_of_the_system(error) {
         "check the path, and the disk it is on"
     } else if error.is_unavailable() {

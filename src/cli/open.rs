@@ -67,7 +67,10 @@ pub(crate) fn open(
         if error.is_not_found() {
             return location.missing(program);
         }
-        let mut failure = Failure::from(error);
+        let mut failure = Failure::from(error.clone());
+        if error.is_corrupt() {
+            failure = failure.next("keep the file as it is, and put a backup in its place");
+        }
         let path = location.path.display().to_string();
         if !failure.what.contains(&path) {
             failure.what = format!("{path} cannot be used: {}", failure.what);
