@@ -111,15 +111,17 @@ fn advice(error: &Error) -> Option<&'static str> {
         "look with `list` whether it was done, and repeat it if not"
     } else if error.is_corrupt() {
         "nothing was changed; keep the file, and put a backup in its place"
-    } else if error.is_unavailable()
-        && error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).is_some()
-    {
+    } else if error.is_unavailable() && is_of_the_system(error) {
         "check the path, and the disk it is on"
     } else if error.is_unavailable() {
         "try again, or allow more time with --wait"
     } else {
         return None;
     })
+}
+
+fn is_of_the_system(error: &Error) -> bool {
+    error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).is_some()
 }
 
 #[cfg(test)]

@@ -67,7 +67,15 @@ pub(crate) fn open(
         if error.is_not_found() {
             return location.missing(program);
         }
-        Failure::from(error)
+        let mut failure = Failure::from(error.clone());
+        if error.is_corrupt() {
+            failure = failure.next("keep the file as it is, and put a backup in its place");
+        }
+        let path = location.path.display().to_string();
+        if !failure.what.contains(&path) {
+            failure.what = format!("{path} cannot be used: {}", failure.what);
+        }
+        failure
     })
 }
 
@@ -102,6 +110,16 @@ mod tests {
         let location = Location::find(Some(&path), None);
         create(&location).unwrap();
         assert!(existing(&location, Duration::ZERO).is_ok());
+    }
+
+    #[test]
+    fn a_failure_to_open_names_the_file() {
+        let location = Location::find(Some(Path::new("a.redb")), None);
+        for message in ["a.redb is empty", "it is another program's"] {
+            let opener = |_: &Location, _| Err(Error::new(Kind::Invalid, message));
+            let failure = open(&opener, &location, Duration::ZERO, "fastsession").err().unwrap();
+            assert_eq!(failure.what.matches("a.redb").count(), 1, "{}", failure.what);
+        }
     }
 
     #[test]

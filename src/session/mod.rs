@@ -63,6 +63,10 @@ use state::State;
 /// Each realm has its own cookie and its own handle type; a session of one is never found by
 /// another. `()` is the realm of an application with one layer.
 ///
+/// Users are not divided so: whoever signs in under one name is one user in every realm, with
+/// [`siblings`](Session::siblings), a cap and an end in common. Where the name `root` may mean two
+/// people, one a visitor and one of the staff, sign them in as `visitor:root` and `staff:root`.
+///
 /// ```
 /// use fastsession::{Realm, Session};
 ///
