@@ -22,6 +22,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,8 @@ const DEFAULT_CACHE_BYTES: usize = 64 * 1024 * 1024;
 const DEFAULT_MAX_FILE_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 const QUEUE_LENGTH: usize = 16 * 1024;
+/// Most scans in line.
+const MAX_SCANS: usize = 1024;
 /// How long a thread that reads waits for a handle to be replaced.
 const SOON: Duration = Duration::from_millis(100);
 
@@ -107,7 +110,7 @@ struct Shared {
     retrying: AtomicBool,
     snapshots: Snapshots,
     queue: Queue,
-    scans: Mutex<Option<mpsc::Sender<Scan>>>,
+    scans: Mutex<Option<mpsc::SyncSender<Scan>>>,
     /// The ring read last; decoding one prepares its keys.
     ring: Mutex<Option<KeyRing>>,
 }
@@ -125,7 +128,8 @@ struct OpenFile {
 pub enum Durability {
     /// Before it is answered.
     Immediate,
-    /// At most this much later, for changes of data; a power cut loses what is younger. A logout,
+    /// At most this much later, for changes of data; a power cut, or an error of the disk's, loses
+    /// what is younger. A logout,
     /// login, renewal or change of keys is on disk before it is answered all the same. Only with
     /// [`RedbStoreBuilder::exclusive`].
     Interval(Duration),
@@ -310,7 +314,7 @@ impl RedbStoreBuilder {
         spawn("fastsession-write", writer)?;
         match opening.recv_timeout(wait) {
             Ok(result) => result?,
-            Err(_) => {
+            Err(RecvTimeoutError::Timeout) => {
                 shared.queue.close(None);
                 let path = shared.opener.path.display();
                 let message = format!(
@@ -318,9 +322,11 @@ impl RedbStoreBuilder {
                 );
                 return Err(Error::new(Kind::InUse, message));
             }
+            Err(RecvTimeoutError::Disconnected) => return Err(failure::panicked()),
         }
-        shared.start_readers()?;
+        // Closes the file again, whatever fails from here on.
         let store = RedbStore { _handle: Arc::new(Handle(shared.clone())), shared };
+        store.shared.start_readers()?;
         store.shared.settle_keys()?;
         Ok(store)
     }
@@ -418,7 +424,7 @@ impl Shared {
             let failed = |error: &Error, number| shared.reading_failed(error, number);
             shared.snapshots.serve(|| shared.file_soon(), failed);
         })?;
-        let (sender, receiver) = mpsc::channel::<Scan>();
+        let (sender, receiver) = mpsc::sync_channel::<Scan>(MAX_SCANS);
         *self.scans.lock() = Some(sender);
         let shared = self.clone();
         spawn("fastsession-scan", move || {
@@ -502,9 +508,12 @@ impl Shared {
             };
             let _ = sender.send(result);
         });
-        let queued = self.scans.lock().as_ref().is_some_and(|scans| scans.send(job).is_ok());
-        if !queued {
-            return Err(Error::unavailable("the store was closed"));
+        match self.scans.lock().as_ref().map(|scans| scans.try_send(job)) {
+            Some(Ok(())) => {}
+            Some(Err(mpsc::TrySendError::Full(_))) => {
+                return Err(Error::unavailable("the store has too much to do"));
+            }
+            _ => return Err(Error::unavailable("the store was closed")),
         }
         match tokio::time::timeout(self.wait, receiver).await {
             Ok(Ok(result)) => result,
