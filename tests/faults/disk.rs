@@ -51,9 +51,11 @@ pub(crate) enum Fault {
 impl Fault {
     fn error(self, call: Call, grows: bool) -> Option<io::Error> {
         let errno = match (self, call) {
-            (Self::Io, _) | (Self::Read, Call::Read) | (Self::Sync, Call::Sync) => EIO,
             (Self::NoSpace, Call::Write) if grows => ENOSPC,
-            (Self::Panic, Call::Write | Call::SetLen | Call::Sync) => EIO,
+            (Self::Io, _)
+            | (Self::Read, Call::Read)
+            | (Self::Sync, Call::Sync)
+            | (Self::Panic, Call::Write | Call::SetLen | Call::Sync) => EIO,
             _ => return None,
         };
         Some(io::Error::from_raw_os_error(errno))

@@ -5,11 +5,16 @@
 //! the seed's to decide, so that what is left of a cut disk is kept as well.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::print_stdout, reason = "tables, and what did not run")]
 #![allow(clippy::cast_possible_truncation, reason = "a disk in memory is small")]
 
+mod app;
 mod disk;
+mod filesystems;
+mod helper;
 mod ledger;
 mod model;
+mod processes;
 mod random;
 mod reopening;
 mod run;
