@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::disk::{Call, Disk, Fault, Plan};
 use crate::ledger::Ledger;
-use crate::model::{self, Action, Lane};
+use crate::model::{self, Action, Lane, World};
 use crate::random::Random;
 
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -100,9 +100,9 @@ impl Run {
         let clock = Clock::manual(START);
         let store = scenario.open(&disk, &clock).unwrap();
         let random = Random::new(scenario.seed);
-        let lanes = if scenario.seed % 2 == 0 { 1 } else { 3 };
+        let lanes = if scenario.seed.is_multiple_of(2) { 1 } else { 3 };
         let ledger = Arc::new(Mutex::new(Ledger::default()));
-        let world = model::read(&store, &clock, &Default::default()).await.unwrap();
+        let world = model::read(&store, &clock, &World::default()).await.unwrap();
         ledger.lock().unwrap().world = world;
         let lanes = (1..=lanes).map(Lane::new).collect();
         Self { disk, clock, store, lanes, random, ledger }
@@ -130,7 +130,9 @@ impl Run {
         let unanswered = {
             let mut ledger = self.ledger.lock().unwrap();
             let before = ledger.asked.len();
-            actions.iter().for_each(|action| ledger.ask(action));
+            for action in &actions {
+                ledger.ask(action);
+            }
             before
         };
         let start = |action: &Action| {
@@ -272,7 +274,8 @@ async fn check_cut(scenario: Scenario, cut: &Cut, random: &mut Random) -> Result
         });
         open_and_settle(scenario, &disk, cut).await?;
         disk.watch(|_, _| {});
-        if let Some(bytes) = again.lock().unwrap().take() {
+        let again = again.lock().unwrap().take();
+        if let Some(bytes) = again {
             let settled = open_and_settle(scenario, &Disk::new(bytes), cut).await;
             return settled.map(|()| true).map_err(|why| format!("cut again in recovery: {why}"));
         }
