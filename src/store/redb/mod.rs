@@ -42,6 +42,7 @@ use crate::expiry::Clock;
 use crate::id::SessionId;
 use crate::keyring::KeyRing;
 
+mod answers;
 mod batch;
 mod codec;
 mod failure;
