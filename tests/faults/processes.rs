@@ -134,7 +134,7 @@ async fn closing_beside_a_stopped_process_ends_within_the_wait() {
 async fn an_error_on_reading_is_no_absence() {
     for exclusive in [false, true] {
         let disk = Disk::new(fresh_file(exclusive));
-        let scenario = Scenario { seed: 0, exclusive, rounds: 0 };
+        let scenario = Scenario { seed: 0, exclusive, rounds: 0, neighbour: false };
         let store = scenario.open(&disk, &Clock::manual(START)).unwrap();
         let mut browser = Browser::new(&app(&store));
         assert_eq!(browser.get("/count").await.body, "1");

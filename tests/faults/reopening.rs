@@ -24,7 +24,7 @@ impl Fixture {
         let disk = Disk::new(fresh_file(exclusive));
         let clock = Clock::manual(START);
         // Without a cache, so that every read reaches the disk.
-        let scenario = Scenario { seed: 0, exclusive, rounds: 0 };
+        let scenario = Scenario { seed: 0, exclusive, rounds: 0, neighbour: false };
         let store = scenario.open(&disk, &clock).unwrap();
         Self { disk, clock, store, lane: Lane::new(1) }
     }

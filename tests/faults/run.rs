@@ -26,6 +26,8 @@ pub(crate) struct Scenario {
     pub(crate) seed: u64,
     pub(crate) exclusive: bool,
     pub(crate) rounds: u64,
+    /// Whether another process has the file open too, and reads.
+    pub(crate) neighbour: bool,
 }
 
 /// Hits per kind of operation in flight.
@@ -89,6 +91,7 @@ struct Run {
     disk: Disk,
     clock: Clock,
     store: RedbStore,
+    neighbour: Option<RedbStore>,
     lanes: Vec<Lane>,
     random: Random,
     ledger: Arc<Mutex<Ledger>>,
@@ -99,13 +102,14 @@ impl Run {
         let disk = Disk::new(fresh_file(scenario.exclusive));
         let clock = Clock::manual(START);
         let store = scenario.open(&disk, &clock).unwrap();
+        let neighbour = scenario.neighbour.then(|| scenario.open(&disk, &clock).unwrap());
         let random = Random::new(scenario.seed);
         let lanes = if scenario.seed.is_multiple_of(2) { 1 } else { 3 };
         let ledger = Arc::new(Mutex::new(Ledger::default()));
         let world = model::read(&store, &clock, &World::default()).await.unwrap();
         ledger.lock().unwrap().world = world;
         let lanes = (1..=lanes).map(Lane::new).collect();
-        Self { disk, clock, store, lanes, random, ledger }
+        Self { disk, clock, store, neighbour, lanes, random, ledger }
     }
 
     /// What is done at once in the next round.
@@ -185,8 +189,22 @@ impl Run {
             }
         };
         let world = ledger.settle(&found)?;
+        self.ask_neighbour(&found).await?;
         *self.ledger.lock().unwrap() = Ledger { world, asked: Vec::new() };
         Ok(())
+    }
+}
+
+impl Run {
+    /// The other process sees the same.
+    async fn ask_neighbour(&self, found: &World) -> Result<(), String> {
+        let Some(neighbour) = &self.neighbour else { return Ok(()) };
+        // What it saw before is leased for 5 ms.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let other = model::read(neighbour, &self.clock, found).await;
+        let other = other.map_err(|error| format!("a neighbour cannot read: {error:?}"))?;
+        let settled = Ledger { world: found.clone(), asked: Vec::new() }.settle(&other);
+        settled.map(drop).map_err(|why| format!("a neighbour sees another state: {why}"))
     }
 }
 
@@ -334,7 +352,11 @@ pub(crate) async fn fault(scenario: Scenario, plan: Plan) -> Result<Table, Strin
     run.disk.heal();
     run.come_back().await.map_err(|why| format!("at the end: {why}"))?;
     run.store.close().await.map_err(|error| format!("close: {error:?}"))?;
-    if (run.disk.open(), run.disk.most_open()) != (0, 1) {
+    if let Some(neighbour) = &run.neighbour {
+        neighbour.close().await.map_err(|error| format!("a neighbour's close: {error:?}"))?;
+    }
+    let most = 1 + u64::from(scenario.neighbour);
+    if (run.disk.open(), run.disk.most_open()) != (0, most) {
         return Err("a second handle was open while the first one was".into());
     }
     let cut = Cut {

@@ -409,14 +409,29 @@ impl Shared {
         let until = Instant::now() + SOON;
         loop {
             let file = self.file();
-            let usable_from = self.usable_from.load(Ordering::Acquire);
-            let usable = file.as_ref().is_ok_and(|file| file.number >= usable_from);
-            let hopeless = self.retrying.load(Ordering::Acquire) || self.queue.is_closing();
-            if usable || hopeless || Instant::now() >= until {
+            if file.as_ref().is_ok_and(|file| self.is_usable(file.number)) {
                 return file;
+            }
+            let hopeless = self.retrying.load(Ordering::Acquire) || self.queue.is_closing();
+            if hopeless || Instant::now() >= until {
+                return file.and_then(|_| Err(Error::unavailable("the session file failed")));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    fn is_usable(&self, number: u64) -> bool {
+        number >= self.usable_from.load(Ordering::Acquire)
+    }
+
+    /// Lets nobody read through that opening any more, who would see a state that a commit without
+    /// an answer may have changed on the disk.
+    fn give_up(&self, number: u64) {
+        self.usable_from.fetch_max(number + 1, Ordering::AcqRel);
+    }
+
+    fn leased(&self) -> Option<Arc<Snapshot>> {
+        self.snapshots.leased().filter(|snapshot| self.is_usable(snapshot.file_number))
     }
 
     fn start_readers(self: &Arc<Self>) -> Result<()> {
@@ -438,7 +453,7 @@ impl Shared {
     /// A reader's error may mean that the file has to be opened again, if it has not been.
     fn reading_failed(&self, error: &Error, number: u64) {
         if failure::needs_reopening(error) {
-            self.usable_from.fetch_max(number + 1, Ordering::AcqRel);
+            self.give_up(number);
             self.queue.report_broken(number);
         }
     }
@@ -567,7 +582,7 @@ impl SessionStore for RedbStore {
     }
 
     fn load(&self, id: &SessionId, access: &Access) -> Answer<Loaded> {
-        if let Some(snapshot) = self.shared.snapshots.leased() {
+        if let Some(snapshot) = self.shared.leased() {
             match snapshot.load(id, access) {
                 Ok(live @ Loaded::Live(_)) => return Answer::ready(Ok(live)),
                 // A lease can only confirm.
@@ -624,7 +639,7 @@ impl SessionStore for RedbStore {
             return Answer::ready(Ok(own.clone()));
         }
         if freshness == Freshness::Recent
-            && let Some(snapshot) = self.shared.snapshots.leased()
+            && let Some(snapshot) = self.shared.leased()
         {
             return Answer::ready(self.shared.ring_of(&snapshot));
         }

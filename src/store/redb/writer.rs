@@ -199,6 +199,9 @@ impl Writer<'_> {
             }
             Err(Spoiled { error, reopen }) => {
                 tracing::error!(%error, "a batch of changes failed");
+                if reopen {
+                    self.shared.give_up(file.number);
+                }
                 answers.send(Some(&error));
                 if reopen { Err(error) } else { Ok(()) }
             }
@@ -264,7 +267,7 @@ impl Writer<'_> {
     fn reopen(&mut self, cause: &Error) {
         tracing::warn!(error = %cause, "the session file is being reopened");
         self.unflushed = None;
-        self.shared.usable_from.fetch_max(self.openings + 1, Ordering::AcqRel);
+        self.shared.give_up(self.openings);
         let mut failed = self.shared.withdraw_file();
         let mut pause = FIRST_PAUSE;
         loop {
@@ -278,8 +281,7 @@ impl Writer<'_> {
             };
             self.shared.queue.pause(pause, &error);
             if self.shared.queue.is_closing() {
-                // Nothing comes in any more, so that this answers the last.
-                return self.shared.queue.fail_all(&error);
+                return;
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
