@@ -172,6 +172,44 @@ async fn closed_means_that_no_thread_is_in_the_file_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn service_returns_by_itself_after_a_fault_that_lasts() {
+    for exclusive in [false, true] {
+        let mut fixture = Fixture::new(exclusive);
+        fixture.fail(Fault::Io, true);
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_millis(300) {
+            let asked = Instant::now();
+            assert!(fixture.create().await.unwrap_err().is_store_failure());
+            assert!(asked.elapsed() < WAIT / 4, "nobody waits for a file that does not open");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        fixture.disk.heal();
+        fixture.come_back().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_the_last_clone_writes_down_touches_and_closes() {
+    for exclusive in [false, true] {
+        let mut fixture = Fixture::new(exclusive);
+        let Action::Create { id, .. } = fixture.create().await.unwrap() else { unreachable!() };
+        fixture.clock.advance(Duration::from_secs(60));
+        fixture.store.touch(&id, &access(&fixture.clock));
+        let Fixture { disk, clock, store, .. } = fixture;
+        drop(store);
+        let since = Instant::now();
+        while disk.open() > 0 {
+            assert!(since.elapsed() < WAIT, "still open");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let scenario = Scenario { seed: 0, exclusive, rounds: 0, neighbour: false };
+        let store = scenario.open(&disk, &clock).unwrap();
+        let inspected = store.inspect(&id).await.unwrap().unwrap();
+        assert_eq!(inspected.record.last_seen_at(), clock.now());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rule_19_a_full_disk_does_not_keep_sessions_from_being_read() {
     for exclusive in [false, true] {
         let mut fixture = Fixture::new(exclusive);

@@ -292,10 +292,7 @@ impl Writer<'_> {
         if let Some(file) = failed.take() {
             match alone_within(LONGEST_CALL, file) {
                 // All it still does is to let go of its locks.
-                Ok(file) => drop(shielded(|| {
-                    drop(file);
-                    Ok(())
-                })),
+                Ok(file) => drop(file),
                 Err(file) => {
                     *failed = Some(file);
                     return Err(still_read());
