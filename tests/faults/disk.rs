@@ -242,6 +242,13 @@ impl Disk {
         self.state().calls
     }
 
+    /// What may be left after a power cut now.
+    pub(crate) fn after_power_cut(&self, random: &mut Random) -> Vec<u8> {
+        let state = self.state();
+        let (synced, pending) = (&state.synced, &state.pending);
+        Moment { synced, pending, fails: false }.after_power_cut(random)
+    }
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.state().bytes.clone()
     }

@@ -12,6 +12,7 @@ mod app;
 mod disk;
 mod filesystems;
 mod helper;
+mod interval;
 mod ledger;
 mod model;
 mod processes;
