@@ -23,7 +23,6 @@
 //! | 50 | … | optional: authenticated (8), realm (1+n), user (2+n), label (2+n), mark (25 or 48) |
 //! | … | … | data: entries in order of key: key length (2), key, value length (4), value |
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,11 +95,30 @@ impl Record {
 
     /// A record with this header and this data.
     pub fn new(header: &Header, data: Data<'_>) -> Result<Self> {
+        Self::pack(header, data.as_bytes().len(), |out| out.extend_from_slice(data.as_bytes()))
+    }
+
+    /// A record with this header and what `changes` make of the data `before`.
+    pub(crate) fn changed(header: &Header, before: Data<'_>, changes: &Changes) -> Result<Self> {
+        Self::pack(header, changes.most_bytes(before), |out| changes.apply_to(before, out))
+    }
+
+    /// What is packed here is in order by construction, and not validated again.
+    fn pack(
+        header: &Header,
+        most_bytes: usize,
+        put_data: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Self> {
         header.check()?;
-        let mut out = Vec::with_capacity(FIXED + 128 + data.as_bytes().len());
-        header.encode(&mut out);
-        out.extend_from_slice(data.as_bytes());
-        Self::from_bytes(out)
+        let mut out = Vec::with_capacity(header.most_bytes() + most_bytes);
+        let layout = header.encode(&mut out);
+        put_data(&mut out);
+        if u32::try_from(out.len()).is_err() {
+            return Err(Error::new(Kind::TooLarge, "a session has at most 4 GiB"));
+        }
+        let record = Self { bytes: out.into(), layout };
+        debug_assert_eq!(Self::from_bytes(record.as_bytes()).ok().as_ref(), Some(&record));
+        Ok(record)
     }
 
     /// The metadata, unpacked for editing.
@@ -440,7 +458,14 @@ impl Header {
         bounded("realm", &self.realm, MAX_REALM_BYTES)
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    /// No fewer bytes than it takes.
+    fn most_bytes(&self) -> usize {
+        const MARK: usize = 48;
+        let len = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| 2 + text.len());
+        FIXED + 8 + len(&self.realm) + len(&self.user) + len(&self.label) + MARK
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Layout {
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let flags = flag(self.authenticated_at.is_some(), HAS_AUTHENTICATED)
             | flag(self.realm.is_some(), HAS_REALM)
@@ -463,15 +488,17 @@ impl Header {
         if let Some(at) = self.authenticated_at {
             out.extend_from_slice(&at.as_millis().to_le_bytes());
         }
+        let realm = offset(out);
         if let Some(realm) = &self.realm {
             // At most `MAX_REALM_BYTES`, checked before encoding.
             out.push(u8::try_from(realm.len()).unwrap_or(u8::MAX));
             out.extend_from_slice(realm.as_bytes());
         }
-        for text in [&self.user, &self.label].into_iter().flatten() {
-            out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_le_bytes());
-            out.extend_from_slice(text.as_bytes());
-        }
+        let user = offset(out);
+        push_long_text(out, self.user.as_deref());
+        let label = offset(out);
+        push_long_text(out, self.label.as_deref());
+        let mark = offset(out);
         match self.mark {
             Mark::None => {}
             Mark::Ended { at, until, grace, by } => {
@@ -486,6 +513,19 @@ impl Header {
                 out.extend_from_slice(successor.as_bytes());
             }
         }
+        Layout { realm, user, label, mark, data: offset(out) }
+    }
+}
+
+/// Where the next field begins: headers are bounded far below 4 GiB.
+fn offset(out: &[u8]) -> u32 {
+    u32::try_from(out.len()).unwrap_or(u32::MAX)
+}
+
+fn push_long_text(out: &mut Vec<u8>, text: Option<&str>) {
+    if let Some(text) = text {
+        out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_le_bytes());
+        out.extend_from_slice(text.as_bytes());
     }
 }
 
@@ -494,6 +534,3 @@ fn whole_seconds(duration: Duration) -> u32 {
     let secs = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
     u32::try_from(secs).unwrap_or(u32::MAX)
 }
-
-/// Encoded values by key, as a session collects them before a commit. `None` removes.
-pub(crate) type Pending = BTreeMap<Box<str>, Option<Box<[u8]>>>;

@@ -17,6 +17,9 @@ Exit codes:
   5  corruption found
   6  version mismatch";
 
+/// The heading of what every verb takes.
+const GLOBAL: &str = "Global options";
+
 /// Look at sessions, end them and rotate their keys, while the application serves.
 #[derive(Debug, Parser)]
 #[command(name = "fastsession", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
@@ -31,23 +34,23 @@ pub(crate) struct CommandLine {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// The database; else `FASTSESSION_DB`, else ./sessions.redb
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     pub(crate) db: Option<PathBuf>,
     /// How long to wait for a lock
-    #[arg(long, global = true, value_name = "DURATION", default_value = "5s",
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DURATION", default_value = "5s",
           value_parser = parse_duration)]
     pub(crate) wait: Duration,
     /// How to write the result
-    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Short for `--format json`
-    #[arg(long, global = true, conflicts_with = "format")]
+    #[arg(long, global = true, help_heading = GLOBAL, conflicts_with = "format")]
     json: bool,
     /// When to use colour
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     pub(crate) color: ColorChoice,
     /// Write nothing but data and errors
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(crate) quiet: bool,
 }
 
@@ -186,7 +189,8 @@ pub(crate) struct InspectArgs {
     /// Hide values; keys, types and sizes stay
     #[arg(long)]
     pub(crate) redact: bool,
-    /// Judge the cookie on standard input: its value, `name=value` or a whole `Cookie:` line
+    /// Judge the cookie on standard input: its value, `name=value`, or a whole `Cookie:`
+    /// or `Set-Cookie:` line
     #[arg(long, value_name = "-")]
     pub(crate) cookie: Option<String>,
     /// The cookie's name, which its signature covers; else __Host-sid and sid are tried

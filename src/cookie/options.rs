@@ -121,7 +121,9 @@ impl CookieOptions {
     /// most 400 days, or until the browser closes.
     pub(crate) fn set_cookie(&self, value: &str, max_age: Option<Duration>) -> String {
         let mut out = String::with_capacity(256);
-        let _ = write!(out, "{}={value}", self.name);
+        out.push_str(&self.name);
+        out.push('=');
+        out.push_str(value);
         if let Some(max_age) = max_age.map(|age| age.min(MAX_MAX_AGE)) {
             // Rounded down, the last second would delete the cookie.
             let seconds = max_age.as_secs() + u64::from(max_age.subsec_nanos() > 0);
@@ -140,11 +142,14 @@ impl CookieOptions {
     }
 
     fn write_attributes(&self, out: &mut String) {
-        let _ = write!(out, "; Path={}", self.path);
+        out.push_str("; Path=");
+        out.push_str(&self.path);
         if let Some(domain) = &self.domain {
-            let _ = write!(out, "; Domain={domain}");
+            out.push_str("; Domain=");
+            out.push_str(domain);
         }
-        let _ = write!(out, "; SameSite={}", self.same_site.as_str());
+        out.push_str("; SameSite=");
+        out.push_str(self.same_site.as_str());
         for (set, flag) in [
             (self.secure, "; Secure"),
             (self.http_only, "; HttpOnly"),

@@ -1,5 +1,7 @@
 //! Finding a cookie in the `Cookie` headers of a request.
 
+use memchr::memchr;
+
 /// How many bytes of `Cookie` headers are looked at, all headers together.
 pub(crate) const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// How many cookies of the wanted name a request may carry.
@@ -70,10 +72,21 @@ pub(crate) fn candidates<'a>(
 }
 
 fn values<'a>(header: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
-    header.split(|&byte| byte == b';').filter_map(move |pair| {
+    pairs(header).filter_map(move |pair| {
         // A pair without `=` is a value without a name.
-        let equals = pair.iter().position(|&byte| byte == b'=')?;
+        let equals = memchr(b'=', pair)?;
         (trim(&pair[..equals]) == name).then(|| trim(&pair[equals + 1..]))
+    })
+}
+
+/// What stands between the semicolons.
+fn pairs(header: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(header);
+    std::iter::from_fn(move || {
+        let header = rest?;
+        let end = memchr(b';', header);
+        rest = end.map(|end| &header[end + 1..]);
+        Some(end.map_or(header, |end| &header[..end]))
     })
 }
 

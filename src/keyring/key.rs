@@ -135,6 +135,8 @@ pub struct Key {
 }
 
 struct Secret {
+    /// The key's ID as every cookie spells it.
+    id_text: Box<str>,
     bytes: Zeroizing<Box<[u8]>>,
     /// With the key's two blocks already hashed, which is half the cost of a short MAC.
     mac: Hmac<Sha256>,
@@ -190,9 +192,14 @@ impl Key {
             return Err(wrong_length());
         }
         let mac = Hmac::new_from_slice(secret).map_err(|_| wrong_length())?;
+        let id = KeyId::of(secret);
         Ok(Self {
-            secret: Arc::new(Secret { bytes: Zeroizing::new(secret.into()), mac }),
-            id: KeyId::of(secret),
+            secret: Arc::new(Secret {
+                id_text: id.to_string().into(),
+                bytes: Zeroizing::new(secret.into()),
+                mac,
+            }),
+            id,
             created_at: Timestamp::from_millis(0),
             state: KeyState::Active,
         })
@@ -201,6 +208,11 @@ impl Key {
     /// Its public name.
     pub fn id(&self) -> KeyId {
         self.id
+    }
+
+    /// The text of its public name.
+    pub(super) fn id_text(&self) -> &str {
+        &self.secret.id_text
     }
 
     /// When a store put it into its ring. The Unix epoch for the application's own keys, whose

@@ -9,7 +9,8 @@
 #[cfg(test)]
 mod tests;
 
-use base64ct::{Base64UrlUnpadded, Encoding};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
 use super::decode_exact;
@@ -81,17 +82,25 @@ pub(crate) enum Refusal {
 /// The value that carries `token` in `scope`, signed with the active key.
 pub(crate) fn seal(ring: &KeyRing, scope: &Scope, token: &SessionToken) -> String {
     let key = ring.active();
-    let token = Zeroizing::new(Base64UrlUnpadded::encode_string(token.expose()));
     // Built in place: a string that grows would leave the token behind in freed memory.
     let mut value = String::with_capacity(SEALED_LEN);
     value.push_str("1.");
-    value.push_str(&key.id().to_string());
+    value.push_str(key.id_text());
     value.push('.');
-    value.push_str(&token);
+    push_base64::<{ base64_len(SessionToken::LEN) }>(&mut value, token.expose());
     let mac = key.mac([&scope.context, value.as_bytes()]);
     value.push('.');
-    value.push_str(&Base64UrlUnpadded::encode_string(&mac));
+    push_base64::<{ base64_len(MAC_BYTES) }>(&mut value, &mac);
     value
+}
+
+/// Appends the `N` characters that spell `bytes`, and leaves none of them on the stack.
+fn push_base64<const N: usize>(out: &mut String, bytes: &[u8]) {
+    let mut text = Zeroizing::new([0; N]);
+    let len = BASE64_URL_SAFE_NO_PAD.encode_slice(bytes, &mut *text).unwrap_or_default();
+    debug_assert_eq!(len, N, "`N` is the length of the text");
+    // Base64 is ASCII.
+    out.push_str(std::str::from_utf8(&text[..len]).unwrap_or_default());
 }
 
 /// The token in `value`, if one of the ring's keys signed it for `scope` and still verifies at

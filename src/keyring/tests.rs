@@ -69,7 +69,7 @@ mod keys {
             let bytes = Sha512::digest([n]);
             let hex =
                 bytes[..32].iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-            let base64 = Base64UrlUnpadded::encode_string(&bytes[..32]);
+            let base64 = BASE64_URL_SAFE_NO_PAD.encode(&bytes[..32]);
             Key::from_bytes(&bytes[..32]).unwrap();
             Key::from_bytes(bytes).unwrap();
             Key::from_bytes(&hex[..32]).unwrap();

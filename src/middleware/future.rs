@@ -68,7 +68,7 @@ where
                         failed: response.status().is_server_error(),
                         is_activity: request.is_activity,
                     };
-                    if let Some(closing) = session.finish_now(closed) {
+                    if let Some(closing) = Inner::finish_now(session, closed) {
                         return Poll::Ready(Ok(request.dress(response, closing)));
                     }
                     *this.phase = Phase::Finishing {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum_core::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, COOKIE, ORIGIN, REFERER, SET_COOKIE, VARY};
+use http::header::{CACHE_CONTROL, ORIGIN, REFERER, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderValue};
 
-use super::layer::Config;
+use super::layer::{Config, ErrorHook};
 use crate::error::{Error, Kind};
 use crate::session::{Closing, ClosingCookie};
 
@@ -22,25 +22,26 @@ pub(super) struct ClosingRequest {
 
 impl ClosingRequest {
     /// The response as it leaves.
-    pub(super) fn dress(&self, response: Response, closing: Closing) -> Response {
+    pub(super) fn dress(&self, mut response: Response, closing: Closing) -> Response {
         let Closing { consulted, cookie, error } = closing;
-        let mut response = match error {
-            Some(error) => error.into_response(),
-            None => response,
-        };
+        if let Some(error) = error {
+            response = error.into_response();
+        }
         let cookie = cookie.map(|cookie| self.set_cookie(cookie)).transpose();
         let cookie = cookie.unwrap_or_else(|error| {
             response = error.into_response();
             None
         });
-        response = self.config.hook(response);
+        if let Some(hook) = &self.config.on_error {
+            response = hooked(hook, response);
+        }
         let headers = response.headers_mut();
         if let Some(cookie) = cookie {
             headers.append(SET_COOKIE, cookie);
             headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         }
         if consulted && !varies_by_cookie(headers) {
-            headers.append(VARY, HeaderValue::from_name(COOKIE));
+            headers.append(VARY, HeaderValue::from_static("cookie"));
         }
         response
     }
@@ -75,18 +76,17 @@ impl Config {
     pub(super) fn may_warn(&self) -> bool {
         self.shared.settings.cookie.is_secure() && !self.warned.load(Ordering::Relaxed)
     }
+}
 
-    /// Lets the application turn an error into a response of its own.
-    fn hook(&self, mut response: Response) -> Response {
-        let Some(hook) = &self.on_error else { return response };
-        let Some(error) = response.extensions_mut().remove::<Error>() else { return response };
-        if let Some(own) = hook(&error) {
-            return own;
-        }
-        // Another layer around this one may know what to do.
-        response.extensions_mut().insert(error);
-        response
+/// Lets the application turn an error into a response of its own.
+fn hooked(hook: &ErrorHook, mut response: Response) -> Response {
+    let Some(error) = response.extensions_mut().remove::<Error>() else { return response };
+    if let Some(own) = hook(&error) {
+        return own;
     }
+    // Another layer around this one may know what to do.
+    response.extensions_mut().insert(error);
+    response
 }
 
 /// Whether a browser says the page is on `http://`. On localhost that is as good as TLS.

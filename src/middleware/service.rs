@@ -55,15 +55,19 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (mut request, verdict) = self.config.judge(request);
-        if verdict.skip {
-            return ResponseFuture::aside(self.inner.call(request));
+        let (mut request, mut is_activity) = (request, true);
+        if self.config.has_predicates() {
+            let (judged, verdict) = self.config.judge(request);
+            if verdict.skip {
+                return ResponseFuture::aside(self.inner.call(judged));
+            }
+            (request, is_activity) = (judged, verdict.is_activity);
         }
         let carried = Carried::new(request.headers().get_all(COOKIE).iter().cloned());
         let session = Arc::new(Inner::carrying(Arc::clone(&self.config.shared), carried));
         let closing = ClosingRequest {
             config: Arc::clone(&self.config),
-            is_activity: verdict.is_activity,
+            is_activity,
             plain_http: self.config.may_warn() && claims_plain_http(request.headers()),
         };
         request.extensions_mut().insert(Session::<R>::from_inner(Arc::clone(&session)));
@@ -78,10 +82,11 @@ struct Verdict {
 }
 
 impl Config {
+    fn has_predicates(&self) -> bool {
+        !self.skip.is_empty() || self.touch_when.is_some()
+    }
+
     fn judge<B>(&self, request: Request<B>) -> (Request<B>, Verdict) {
-        if self.skip.is_empty() && self.touch_when.is_none() {
-            return (request, Verdict { skip: false, is_activity: true });
-        }
         let (parts, body) = request.into_parts();
         let verdict = Verdict {
             skip: self.skip.iter().any(|skips| skips(&parts)),

@@ -1,12 +1,14 @@
 //! The data part of a record: entries in order of key, read and merged without decoding values.
 
 use std::fmt;
+use std::sync::Arc;
 
-use super::Pending;
 use crate::error::{Error, Kind, Result};
 
 /// Longest key, in bytes.
 pub(crate) const MAX_KEY_BYTES: usize = 256;
+/// Lengths of a key and a value.
+const ENTRY_BYTES: usize = 6;
 
 /// The keys and encoded values of a session, in order of key.
 ///
@@ -102,7 +104,15 @@ fn push_entry(out: &mut Vec<u8>, key: &str, value: &[u8]) {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     clear: bool,
-    entries: Pending,
+    /// In order of key, `None` if there are none. Shared by copies, of which every commit is one.
+    entries: Option<Arc<Vec<Entry>>>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Entry {
+    key: Box<str>,
+    /// `None` removes.
+    value: Option<Vec<u8>>,
 }
 
 impl Changes {
@@ -122,23 +132,41 @@ impl Changes {
         if u32::try_from(value.len()).is_err() {
             return Err(Error::new(Kind::TooLarge, "a session value has at most 4 GiB"));
         }
-        self.entries.insert(key.into(), Some(value.into()));
+        self.put(key, Some(value));
         Ok(())
+    }
+
+    fn put(&mut self, key: &str, value: Option<Vec<u8>>) {
+        let place = self.place(key);
+        let entries = Arc::make_mut(self.entries.get_or_insert_default());
+        match place {
+            Ok(place) => entries[place].value = value,
+            Err(place) => entries.insert(place, Entry { key: key.into(), value }),
+        }
+    }
+
+    fn entries(&self) -> &[Entry] {
+        self.entries.as_deref().map_or(&[], Vec::as_slice)
+    }
+
+    /// Where `key` is, or where it would have to be.
+    fn place(&self, key: &str) -> std::result::Result<usize, usize> {
+        self.entries().binary_search_by(|entry| (*entry.key).cmp(key))
     }
 
     /// Removes `key`.
     pub fn remove(&mut self, key: &str) {
         if self.clear {
-            self.entries.remove(key);
+            self.forget(key);
         } else if key.len() <= MAX_KEY_BYTES {
-            self.entries.insert(key.into(), None);
+            self.put(key, None);
         }
     }
 
     /// Removes every key, those set before included.
     pub fn clear(&mut self) {
         self.clear = true;
-        self.entries.clear();
+        self.entries = None;
     }
 
     /// Whether every key not set here is removed.
@@ -148,50 +176,82 @@ impl Changes {
 
     /// Whether nothing is changed.
     pub fn is_empty(&self) -> bool {
-        !self.clear && self.entries.is_empty()
+        !self.clear && self.entries.is_none()
     }
 
     /// What these changes say of `key`: `None` nothing, `Some(None)` removed.
     pub fn get(&self, key: &str) -> Option<Option<&[u8]>> {
-        match self.entries.get(key) {
-            Some(value) => Some(value.as_deref()),
-            None => self.clear.then_some(None),
+        match self.place(key) {
+            Ok(place) => Some(self.entries()[place].value.as_deref()),
+            Err(_) => self.clear.then_some(None),
         }
     }
 
     /// Keys set (`Some`) or removed (`None`), in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
-        self.entries.iter().map(|(key, value)| (&**key, value.as_deref()))
+        self.entries().iter().map(|entry| (&*entry.key, entry.value.as_deref()))
     }
 
     /// Forgets what these changes say of `key`.
     pub(crate) fn forget(&mut self, key: &str) {
-        self.entries.remove(key);
+        let (Ok(place), Some(entries)) = (self.place(key), &mut self.entries) else { return };
+        Arc::make_mut(entries).remove(place);
+        if entries.is_empty() {
+            self.entries = None;
+        }
+    }
+
+    /// What is left of these changes once `committed` was: an earlier state of them.
+    pub(crate) fn settle(&mut self, committed: &Self) {
+        if self.clear && !committed.clear {
+            return;
+        }
+        let cleared = std::mem::take(&mut self.clear);
+        for Entry { key, value } in committed.entries() {
+            match self.place(key) {
+                Ok(place) if self.entries()[place].value == *value => self.forget(key),
+                Err(_) if cleared => self.put(key, None),
+                _ => {}
+            }
+        }
     }
 
     /// The packed data after these changes to `before`.
     pub fn apply(&self, before: Data<'_>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.most_bytes(before));
+        self.apply_to(before, &mut out);
+        out
+    }
+
+    /// No fewer bytes than these changes make of `before`.
+    pub(super) fn most_bytes(&self, before: Data<'_>) -> usize {
+        let added = |(key, value): (&str, Option<&[u8]>)| {
+            ENTRY_BYTES + key.len() + value.map_or(0, <[u8]>::len)
+        };
+        before.as_bytes().len() + self.iter().map(added).sum::<usize>()
+    }
+
+    /// Appends the packed data after these changes to `before`.
+    pub(super) fn apply_to(&self, before: Data<'_>, out: &mut Vec<u8>) {
         let before = if self.clear { Data::EMPTY } else { before };
-        let mut out = Vec::with_capacity(before.as_bytes().len() + 64);
         let mut changed = self.iter().peekable();
         for (key, value) in before.iter() {
             while let Some((new, set)) = changed.next_if(|(new, _)| *new < key) {
                 if let Some(set) = set {
-                    push_entry(&mut out, new, set);
+                    push_entry(out, new, set);
                 }
             }
             match changed.next_if(|(new, _)| *new == key) {
-                Some((_, Some(set))) => push_entry(&mut out, key, set),
+                Some((_, Some(set))) => push_entry(out, key, set),
                 Some((_, None)) => {}
-                None => push_entry(&mut out, key, value),
+                None => push_entry(out, key, value),
             }
         }
         for (new, set) in changed {
             if let Some(set) = set {
-                push_entry(&mut out, new, set);
+                push_entry(out, new, set);
             }
         }
-        out
     }
 }
 
@@ -199,7 +259,7 @@ impl fmt::Debug for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Changes")
             .field("clear", &self.clear)
-            .field("keys", &self.entries.keys().collect::<Vec<_>>())
-            .finish()
+            .field("keys", &self.iter().map(|(key, _)| key).collect::<Vec<_>>())
+            .finish_non_exhaustive()
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Inner;
 use super::commit::Head;
+use super::shared::Shared;
 use super::state::{CookieDue, State};
 use crate::error::{Error, Result};
 
@@ -34,19 +35,13 @@ pub(crate) struct Closed {
 
 impl Inner {
     /// The response phase, if there is nothing to wait for.
-    pub(crate) fn finish_now(&self, closed: Closed) -> Option<Closing> {
-        let _turn = self.turn.try_lock().ok()?;
-        let mut state = self.state.lock();
-        drop_changes_of_failure(&mut state, closed);
-        let waits = !state.draft.is_empty()
-            || state.staged.is_some()
-            || (state.resign && matches!(state.cookie, CookieDue::None))
-            || (self.shared.settings.create_always && !closed.failed && state.live.is_none());
-        if waits {
-            return None;
+    pub(crate) fn finish_now(this: &mut Arc<Self>, closed: Closed) -> Option<Closing> {
+        // Nearly always every handle is gone by now, and nobody is to be kept out.
+        if let Some(Self { shared, state, .. }) = Arc::get_mut(this) {
+            return close_now(shared, state.get_mut(), closed);
         }
-        state.head_sent = true;
-        Some(self.close(&mut state, closed))
+        let _turn = this.turn.try_lock().ok()?;
+        close_now(&this.shared, &mut this.state.lock(), closed)
     }
 
     /// The response phase.
@@ -66,7 +61,7 @@ impl Inner {
         if error.is_none() {
             self.resign().await;
         }
-        let closing = self.close(&mut self.state.lock(), closed);
+        let closing = close(&self.shared, &mut self.state.lock(), closed);
         Closing { error, ..closing }
     }
 
@@ -96,26 +91,39 @@ impl Inner {
             self.state.lock().cookie = CookieDue::Set(value);
         }
     }
+}
 
-    fn close(&self, state: &mut State, closed: Closed) -> Closing {
-        if closed.is_activity
-            && state.consulted
-            && let Some(live) = &mut state.live
-            && let Some(touched) = self.shared.touch(&live.id, &live.record)
-        {
-            live.record = touched;
-        }
-        let cookie = match std::mem::take(&mut state.cookie) {
-            CookieDue::None => None,
-            CookieDue::Delete => Some(ClosingCookie::Delete),
-            CookieDue::Set(value) => {
-                let at = self.shared.store.clock().now();
-                let max_age = state.max_age(&self.shared.settings, at);
-                Some(ClosingCookie::Set { value, max_age })
-            }
-        };
-        Closing { consulted: state.consulted, cookie, error: None }
+fn close_now(shared: &Shared, state: &mut State, closed: Closed) -> Option<Closing> {
+    drop_changes_of_failure(state, closed);
+    let waits = !state.draft.is_empty()
+        || state.staged.is_some()
+        || (state.resign && matches!(state.cookie, CookieDue::None))
+        || (shared.settings.create_always && !closed.failed && state.live.is_none());
+    if waits {
+        return None;
     }
+    state.head_sent = true;
+    Some(close(shared, state, closed))
+}
+
+fn close(shared: &Shared, state: &mut State, closed: Closed) -> Closing {
+    if closed.is_activity
+        && state.consulted
+        && let Some(live) = &mut state.live
+        && let Some(touched) = shared.touch(live, live.read_at)
+    {
+        live.record = touched;
+    }
+    let cookie = match std::mem::take(&mut state.cookie) {
+        CookieDue::None => None,
+        CookieDue::Delete => Some(ClosingCookie::Delete),
+        CookieDue::Set(value) => {
+            let at = shared.store.clock().now();
+            let max_age = state.max_age(&shared.settings, at);
+            Some(ClosingCookie::Set { value, max_age })
+        }
+    };
+    Closing { consulted: state.consulted, cookie, error: None }
 }
 
 fn drop_changes_of_failure(state: &mut State, closed: Closed) {

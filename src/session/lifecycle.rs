@@ -47,7 +47,12 @@ impl Inner {
         if state.user().is_some_and(|former| *former != *user) {
             state.discard();
         }
-        let token = state.staged.take().and_then(|staged| staged.token);
+        // A token that was tried for somebody else may have signed them in.
+        let token = state
+            .staged
+            .take()
+            .filter(|staged| staged.user.as_deref() == Some(&user))
+            .and_then(|staged| staged.token);
         state.staged = Some(Staged { user: Some(user), token });
         Ok(())
     }
@@ -79,7 +84,7 @@ impl<R: Realm> Session<R> {
         self.inner.loaded().await?;
         let mut state = self.inner.state.lock();
         if let Some(live) = &mut state.live
-            && let Some(touched) = self.inner.shared.touch(&live.id, &live.record)
+            && let Some(touched) = self.inner.shared.touch(live, self.inner.shared.access().at)
         {
             live.record = touched;
         }
@@ -151,7 +156,7 @@ impl Session {
         };
         let state = State {
             origin: Some(Origin::Restored),
-            live: Some(Live { id, token: None, record }),
+            live: Some(Live { id, token: None, read_at: record.last_seen_at(), record }),
             head_sent: true,
             ..State::default()
         };

@@ -4,18 +4,19 @@ use super::Inner;
 use super::carried::Carried;
 use super::shared::Shared;
 use super::state::{Live, Lost};
-use crate::cookie::Candidates;
+use crate::cookie::{Candidates, MAX_CANDIDATES};
 use crate::error::Result;
-use crate::id::SessionToken;
+use crate::expiry::Timestamp;
+use crate::id::SessionId;
 use crate::keyring::{KeyRing, Refusal, Unsealed, unseal};
 use crate::origin::Origin;
-use crate::record::{Absence, Record};
-use crate::store::Loaded;
+use crate::record::Absence;
+use crate::store::{Access, Loaded};
 
 /// What became of the carried cookie.
 struct Conclusion {
     origin: Origin,
-    live: Option<(SessionToken, Record)>,
+    live: Option<Live>,
     lost: Option<Lost>,
     /// Signed with a retiring key.
     resign: bool,
@@ -55,11 +56,7 @@ impl Inner {
         state.resign = conclusion.resign;
         state.client_has_cookie = conclusion.client_has_cookie;
         state.carried = Carried::default();
-        state.live = conclusion.live.map(|(token, record)| Live {
-            id: token.id(),
-            token: Some(token),
-            record,
-        });
+        state.live = conclusion.live;
         // The one place where a request's origin is known, and its one line in the log.
         let id = state.live.as_ref().map(|live| tracing::field::display(live.id));
         tracing::debug!(origin = conclusion.origin.as_str(), id, "session concluded");
@@ -80,48 +77,48 @@ impl Shared {
                 return Ok(Conclusion::none(Origin::Malformed, true));
             }
         };
-        let (verified, refused) = self.verify(&values).await?;
-        if verified.is_empty() {
-            return Ok(Conclusion::none(refused, true));
+        let access = self.access();
+        let verified = self.verify(&values, access.at).await?;
+        if verified.tokens[0].is_none() {
+            return Ok(Conclusion::none(verified.refusal(), true));
         }
-        self.choose(verified).await
+        self.choose(verified, &access).await
     }
 
-    /// The tokens among `values`, and why there is none if there is none.
-    async fn verify(&self, values: &[&[u8]]) -> Result<(Vec<Unsealed>, Origin)> {
-        let (mut verified, mut refused) = self.unseal_all(&self.keys().await?, values);
-        if refused.iter().any(|refusal| matches!(refusal, Refusal::UnknownKey(_))) {
-            (verified, refused) = self.unseal_all(&self.reread_keys().await?, values);
+    async fn verify(&self, values: &[&[u8]], at: Timestamp) -> Result<Verified> {
+        let verified = self.unseal_all(&self.keys().await?, values, at);
+        if !verified.has_unknown_key {
+            return Ok(verified);
         }
-        let malformed = refused.iter().all(|refusal| *refusal == Refusal::Malformed);
-        Ok((verified, if malformed { Origin::Malformed } else { Origin::BadSignature }))
+        Ok(self.unseal_all(&self.reread_keys().await?, values, at))
     }
 
-    fn unseal_all(&self, ring: &KeyRing, values: &[&[u8]]) -> (Vec<Unsealed>, Vec<Refusal>) {
-        let at = self.store.clock().now();
-        let (mut verified, mut refused) = (Vec::<Unsealed>::new(), Vec::new());
+    fn unseal_all(&self, ring: &KeyRing, values: &[&[u8]], at: Timestamp) -> Verified {
+        let mut verified = Verified::default();
         for value in values {
             match unseal(ring, &self.settings.scope, value, at) {
-                // The same token twice, signed with two keys.
-                Ok(new) => match verified.iter_mut().find(|known| known.token == new.token) {
-                    Some(known) => known.signed_by_active |= new.signed_by_active,
-                    None => verified.push(new),
-                },
-                Err(refusal) => refused.push(refusal),
+                Ok(token) => verified.add(token),
+                Err(Refusal::Malformed) => {}
+                Err(refusal) => {
+                    verified.has_unknown_key |= matches!(refusal, Refusal::UnknownKey(_));
+                    verified.has_bad_signature = true;
+                }
             }
         }
-        (verified, refused)
+        verified
     }
 
     /// The one live session among the verified tokens. With two there is none: which of them is
     /// meant would depend on their order, and so on whoever planted the second one.
-    async fn choose(&self, verified: Vec<Unsealed>) -> Result<Conclusion> {
+    async fn choose(&self, verified: Verified, access: &Access) -> Result<Conclusion> {
         let mut live = None;
         let mut absent: Option<Absence> = None;
-        for Unsealed { token, signed_by_active, .. } in verified {
-            match self.load_own(&token).await? {
+        for Unsealed { token, signed_by_active, .. } in verified.tokens.into_iter().flatten() {
+            let id = token.id();
+            match self.load_own(&id, access).await? {
                 Loaded::Live(record) if live.is_none() => {
-                    live = Some((token, record, !signed_by_active));
+                    let found = Live { id, token: Some(token), record, read_at: access.at };
+                    live = Some((found, !signed_by_active));
                 }
                 Loaded::Live(_) => return Ok(Conclusion::none(Origin::Malformed, true)),
                 Loaded::Absent(other) => {
@@ -133,20 +130,53 @@ impl Shared {
             Some(absence) => (absence.into(), Lost::at_load(absence)),
             None => (Origin::NotFound, None),
         };
-        let Some((token, record, resign)) = live else {
+        let Some((live, resign)) = live else {
             return Ok(Conclusion { lost, ..Conclusion::none(origin, true) });
         };
-        let live = Some((token, record));
-        Ok(Conclusion { live, resign, ..Conclusion::none(Origin::Restored, true) })
+        Ok(Conclusion { live: Some(live), resign, ..Conclusion::none(Origin::Restored, true) })
     }
 
-    async fn load_own(&self, token: &SessionToken) -> Result<Loaded> {
-        Ok(match self.load(&token.id()).await? {
+    async fn load_own(&self, id: &SessionId, access: &Access) -> Result<Loaded> {
+        Ok(match self.store.load(id, access).await? {
             Loaded::Live(record) if record.realm() != self.settings.realm => {
                 Loaded::Absent(Absence::NotFound)
             }
             loaded => loaded,
         })
+    }
+}
+
+/// What the signatures say of the candidate cookies.
+#[derive(Default)]
+struct Verified {
+    /// The different tokens, those that there are first.
+    tokens: [Option<Unsealed>; MAX_CANDIDATES],
+    has_unknown_key: bool,
+    /// In the form of a sealed token, but not signed with a key of the ring.
+    has_bad_signature: bool,
+}
+
+impl Verified {
+    fn add(&mut self, new: Unsealed) {
+        for place in &mut self.tokens {
+            match place {
+                // The same token twice, signed with two keys.
+                Some(known) if known.token == new.token => {
+                    known.signed_by_active |= new.signed_by_active;
+                    return;
+                }
+                Some(_) => {}
+                None => {
+                    *place = Some(new);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Why there is no token.
+    fn refusal(&self) -> Origin {
+        if self.has_bad_signature { Origin::BadSignature } else { Origin::Malformed }
     }
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::state::Live;
 use crate::cookie::CookieOptions;
 use crate::error::{Error, Kind, Result};
-use crate::expiry::Timeouts;
+use crate::expiry::{Timeouts, Timestamp};
 use crate::id::SessionId;
 use crate::keyring::{KeyRing, Scope};
 use crate::record::Record;
@@ -59,6 +60,13 @@ impl Settings {
     pub(crate) fn touch_interval(&self) -> Duration {
         self.touch_interval
             .unwrap_or_else(|| self.timeouts.unwrap_or_default().default_touch_interval())
+    }
+
+    /// A session's own idle timeout may be far shorter than the layer's: whoever is active is to
+    /// be recorded before it has passed.
+    fn touch_interval_of(&self, record: &Record) -> Duration {
+        let share = if self.touch_interval.is_some() { 2 } else { 20 };
+        self.touch_interval().min(record.idle_timeout() / share)
     }
 }
 
@@ -118,14 +126,16 @@ impl Shared {
         self.store.commit(Commit { id, access, max_data_bytes, op })
     }
 
-    /// Records activity, unless some was recorded within the touch interval.
-    pub(crate) fn touch(&self, id: &SessionId, record: &Record) -> Option<Record> {
-        let access = self.access();
-        if access.at.saturating_since(record.last_seen_at()) < access.touch_interval {
+    /// Records activity at `at`, unless some was recorded within the touch interval.
+    pub(crate) fn touch(&self, live: &Live, at: Timestamp) -> Option<Record> {
+        let Settings { timeouts, .. } = self.settings;
+        let touch_interval = self.settings.touch_interval();
+        let unrecorded = at.saturating_since(live.record.last_seen_at());
+        if unrecorded < self.settings.touch_interval_of(&live.record) {
             return None;
         }
-        self.store.touch(id, &access);
-        Some(record.touched(access.at))
+        self.store.touch(&live.id, &Access { at, timeouts, touch_interval });
+        Some(live.record.touched(at))
     }
 
     pub(crate) async fn keys(&self) -> Result<KeyRing> {

@@ -24,6 +24,8 @@ pub(crate) struct State {
     pub(crate) live: Option<Live>,
     /// Why writes are refused though there is no session.
     pub(crate) lost: Option<Lost>,
+    /// The session that was lost, whose end may still be waited for under another ID.
+    pub(crate) lost_id: Option<SessionId>,
     pub(crate) draft: Draft,
     /// Counts the changes of `draft`, so that a commit knows whether it took all of it.
     pub(crate) draft_version: u64,
@@ -46,6 +48,24 @@ pub(crate) struct Live {
     /// `None` if it was not found by a cookie.
     pub(crate) token: Option<SessionToken>,
     pub(crate) record: Record,
+    /// When this request came to it, which is its activity.
+    pub(crate) read_at: Timestamp,
+}
+
+/// The encoded value of a key, to be decoded after the lock was given up.
+pub(crate) enum Seen {
+    Pending(Option<Box<[u8]>>),
+    /// Whatever the record has.
+    Stored(Record),
+}
+
+impl Seen {
+    pub(crate) fn value(&self, key: &str) -> Option<&[u8]> {
+        match self {
+            Self::Pending(value) => value.as_deref(),
+            Self::Stored(record) => record.data().get(key),
+        }
+    }
 }
 
 /// A session this handle must not write to, nor replace.
@@ -152,6 +172,17 @@ impl State {
         }
     }
 
+    /// The same, without a reference to the state.
+    pub(crate) fn seen(&self, key: &str) -> Seen {
+        match (self.draft.changes.get(key), &self.live) {
+            (Some(pending), _) => Seen::Pending(pending.map(Into::into)),
+            (None, Some(live)) if !self.is_replaced(&live.record) => {
+                Seen::Stored(live.record.clone())
+            }
+            _ => Seen::Pending(None),
+        }
+    }
+
     pub(crate) fn keys(&self) -> Vec<String> {
         let mut keys: Vec<String> = self
             .stored_data()
@@ -255,7 +286,9 @@ impl State {
 
     /// There is no session any more, and this handle must not make another.
     pub(crate) fn lose(&mut self, lost: Lost) -> Error {
-        self.live = None;
+        if let Some(live) = self.live.take() {
+            self.lost_id = Some(live.id);
+        }
         self.lost = Some(lost);
         self.cookie = CookieDue::None;
         self.give_up(lost)
@@ -265,12 +298,14 @@ impl State {
     pub(crate) fn settle(&mut self, committed: &Draft, version: u64) {
         if self.draft_version == version {
             self.draft = Draft::default();
-        } else if !committed.changes.is_clear() && !self.draft.changes.is_clear() {
-            for (key, value) in committed.changes.iter() {
-                if self.draft.changes.get(key) == Some(value) {
-                    self.draft.changes.forget(key);
-                }
-            }
+            return;
+        }
+        self.draft.changes.settle(&committed.changes);
+        if self.draft.label == committed.label {
+            self.draft.label = None;
+        }
+        if self.draft.remember == committed.remember {
+            self.draft.remember = None;
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::Inner;
 use super::commit::Head;
 use super::shared::broken_contract;
-use super::state::{Lost, too_late};
+use super::state::{Lost, State, too_late};
 use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
 use crate::record::Record;
@@ -77,6 +77,7 @@ impl Line {
 struct Asked<T> {
     new: T,
     answer: Answer<Outcome>,
+    pending: Pending,
     breaks: u64,
     version: u64,
 }
@@ -85,12 +86,28 @@ fn conflict() -> Error {
     Error::new(Kind::Conflict, "the key kept being changed by others")
 }
 
+/// The handle's own, uncommitted value of the key: `Some(None)` if it removed the key.
+type Pending = Option<Option<Box<[u8]>>>;
+
 /// What this handle knows of the key.
 struct Current {
     record: Record,
-    /// Its own, uncommitted value: `Some(None)` if it removed the key.
-    #[allow(clippy::option_option, reason = "as `Changes::get` has it")]
-    pending: Option<Option<Box<[u8]>>>,
+    pending: Pending,
+}
+
+impl State {
+    fn pending(&self, key: &str) -> Pending {
+        self.draft.changes.get(key).map(|value| value.map(Into::into))
+    }
+
+    /// The key was committed, starting from `pending`. What a clone of the handle has inserted
+    /// since then comes after it.
+    fn settle_update(&mut self, key: &str, pending: &Pending) {
+        if self.pending(key) == *pending {
+            self.draft.changes.forget(key);
+            self.draft_version += 1;
+        }
+    }
 }
 
 impl Inner {
@@ -107,9 +124,9 @@ impl Inner {
             return self.create_by_update(key, &mut f).await;
         };
         loop {
-            let Asked { new, answer, breaks, version } =
+            let Asked { new, answer, pending, breaks, version } =
                 self.ask(&id, key, &mut f, deadline).await?;
-            let won = self.compare_and_set(id, key, answer).await;
+            let won = self.compare_and_set(id, key, answer, &pending).await;
             {
                 let mut line = Line::of(&id).lock().await;
                 let mine = line.breaks == breaks;
@@ -167,7 +184,7 @@ impl Inner {
             value: encoded.into(),
             version,
         });
-        Ok(Asked { new, answer, breaks: line.breaks, version })
+        Ok(Asked { new, answer, pending, breaks: line.breaks, version })
     }
 
     /// Whoever had to wait for others has an old record, and would lose the first round.
@@ -215,8 +232,7 @@ impl Inner {
     fn current(&self, key: &str) -> Result<Current> {
         let state = self.state.lock();
         let live = state.live.as_ref().ok_or_else(|| Lost::Gone.error())?;
-        let pending = state.draft.changes.get(key).map(|value| value.map(Into::into));
-        Ok(Current { record: live.record.clone(), pending })
+        Ok(Current { record: live.record.clone(), pending: state.pending(key) })
     }
 
     fn compute<T, F>(&self, key: &str, start: Option<&[u8]>, f: &mut F) -> Result<(T, Vec<u8>)>
@@ -235,6 +251,7 @@ impl Inner {
         id: SessionId,
         key: &str,
         answer: Answer<Outcome>,
+        pending: &Pending,
     ) -> Result<bool> {
         let (record, won) = match answer.await? {
             Outcome::Committed(record) => (record, true),
@@ -249,8 +266,7 @@ impl Inner {
             live.record = record;
         }
         if won {
-            state.draft.changes.forget(key);
-            state.draft_version += 1;
+            state.settle_update(key, pending);
         }
         Ok(won)
     }
@@ -260,14 +276,13 @@ impl Inner {
         T: Serialize + DeserializeOwned,
         F: FnMut(Option<T>) -> T,
     {
-        let pending = self.state.lock().value(key).map(Box::<[u8]>::from);
-        let (new, encoded) = self.compute(key, pending.as_deref(), f)?;
+        let pending = self.state.lock().pending(key);
+        let start = pending.as_ref().and_then(Option::as_deref);
+        let (new, encoded) = self.compute(key, start, f)?;
         let mut draft = Draft::default();
         draft.changes.set(key, encoded)?;
         self.create_with(draft).await?;
-        let mut state = self.state.lock();
-        state.draft.changes.forget(key);
-        state.draft_version += 1;
+        self.state.lock().settle_update(key, &pending);
         Ok(new)
     }
 }

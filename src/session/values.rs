@@ -21,9 +21,9 @@ impl Inner {
 
     async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         self.loaded().await?;
-        // Copied out, so that no code of the application's runs under the lock.
-        let encoded = self.state.lock().value(key).map(Box::<[u8]>::from);
-        encoded.map(|bytes| value::decode(key, &bytes)).transpose()
+        // Taken out, so that no code of the application's runs under the lock.
+        let seen = self.state.lock().seen(key);
+        seen.value(key).map(|bytes| value::decode(key, bytes)).transpose()
     }
 
     async fn insert<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<()> {

@@ -11,7 +11,8 @@ mod tests;
 use std::fmt;
 use std::time::Duration;
 
-use base64ct::{Base64UrlUnpadded, Encoding};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -73,9 +74,9 @@ impl TimedSigner {
         rmp_serde::encode::write_named(&mut body, value).map_err(|source| {
             Error::new(Kind::Encode, "the value to sign cannot be encoded").with_source(source)
         })?;
-        let signed = format!("{VERSION}{}", Base64UrlUnpadded::encode_string(&body));
+        let signed = format!("{VERSION}{}", BASE64_URL_SAFE_NO_PAD.encode(&body));
         let mac = self.key.mac([LABEL, signed.as_bytes()]);
-        let text = format!("{signed}.{}", Base64UrlUnpadded::encode_string(&mac));
+        let text = format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac));
         if text.len() > Self::MAX_LEN {
             return Err(Error::new(
                 Kind::TooLarge,
@@ -132,7 +133,7 @@ fn parse(text: &str) -> Option<Parts<'_>> {
     }
     let (signed, mac) = text.rsplit_once('.')?;
     let mac = decode_exact(mac.as_bytes())?;
-    let body = Base64UrlUnpadded::decode_vec(signed.strip_prefix(VERSION)?).ok()?;
+    let body = BASE64_URL_SAFE_NO_PAD.decode(signed.strip_prefix(VERSION)?).ok()?;
     Some(Parts { signed, body, mac })
 }
 

@@ -277,14 +277,14 @@ fn finish(commit: &Commit, header: &Header, changes: &Changes, before: Data<'_>)
     if changes.is_empty() {
         return Record::new(header, before);
     }
-    let data = changes.apply(before);
-    let (max, size) = (commit.max_data_bytes, data.len());
+    let record = Record::changed(header, before, changes)?;
+    let (max, size) = (commit.max_data_bytes, record.data().as_bytes().len());
     // A session that is over the bound already (it was lowered) may still shrink.
     if size > max && size >= before.as_bytes().len() {
         let message = format!("the session's data would be {size} bytes, {max} are allowed");
         return Err(Error::new(Kind::TooLarge, message));
     }
-    Record::new(header, Data::packed(&data))
+    Ok(record)
 }
 
 impl Header {

@@ -83,7 +83,7 @@ impl<'a, 'b> Ending<'a, 'b> {
             if id == "-" {
                 self.add_lines().await?;
             } else {
-                self.add(id).await?;
+                self.add(id, None).await?;
             }
         }
         self.flush().await
@@ -92,19 +92,21 @@ impl<'a, 'b> Ending<'a, 'b> {
     /// The first word of each line, so that a listing for people will do, too.
     async fn add_lines(&mut self) -> Outcome<()> {
         let mut line = String::new();
-        loop {
+        for number in 1_u64.. {
             line.clear();
             if self.context.console.stdin.read_line(&mut line).map_err(|e| unreadable(&e))? == 0 {
                 return Ok(());
             }
             if let Some(id) = line.split_whitespace().next() {
-                self.add(id).await?;
+                self.add(id, Some(number)).await?;
             }
         }
+        Ok(())
     }
 
-    /// A session that is not there keeps no other from being ended.
-    async fn add(&mut self, id: &str) -> Outcome<()> {
+    /// A session that is not there keeps no other from being ended. `line` is that of standard
+    /// input.
+    async fn add(&mut self, id: &str, line: Option<u64>) -> Outcome<()> {
         match select::resolve(self.context.store, id).await {
             Ok(Resolved::Corrupt(id)) => {
                 self.fail(&Failure::new(CORRUPT, format!("session {id} cannot be decoded")));
@@ -114,7 +116,12 @@ impl<'a, 'b> Ending<'a, 'b> {
                 self.live += u64::from(session.is_live());
                 self.batch.push(session.id());
             }
-            Err(failure) if failure.is_about_an_id() => self.fail(&failure),
+            Err(mut failure) if failure.is_about_an_id() => {
+                if let Some(line) = line {
+                    failure.what = format!("line {line}: {}", failure.what);
+                }
+                self.fail(&failure);
+            }
             Err(failure) => return Err(failure),
         }
         if self.batch.len() >= PAGE { self.flush().await } else { Ok(()) }

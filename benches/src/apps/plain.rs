@@ -1,0 +1,11 @@
+//! No sessions: what everything else is measured against.
+
+use axum::Router;
+use axum::routing::get;
+
+pub(crate) fn router() -> Router {
+    Router::new()
+        .route("/ignore", get(async || "ok"))
+        .route("/read", get(async || "4294967296"))
+        .route("/write", get(async || "ok"))
+}

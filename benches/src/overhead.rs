@@ -1,0 +1,229 @@
+//! What a session adds to a request: time through the layer minus the same through a bare router.
+
+use std::future::poll_fn;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, Request};
+use fastsession::record::Changes;
+use fastsession::store::{Access, Commit, Draft, Op};
+use fastsession::{MemoryStore, RedbStore, SessionStore, SessionToken, Timeouts};
+use sqlx::sqlite::SqliteSynchronous;
+use tempfile::TempDir;
+use tower::Service;
+use tower_sessions::MemoryStore as TowerMemoryStore;
+
+use crate::Effort;
+use crate::apps::{self, minimal, ours, plain};
+use crate::browser::{Browser, Template};
+use crate::load;
+use crate::peers::{self, Redis};
+use crate::report::{Goal, Report, Rounds};
+
+/// Sessions that requests take turns with.
+const SESSIONS: usize = 100;
+
+pub(crate) fn run(report: &mut Report, effort: Effort) {
+    report.heading("Overhead of a request, in process, one at a time");
+    memory(report, effort);
+    least(report, effort);
+    for (rows, name) in effort.pick(&[(20_000, "20k"), (1_000_000, "1M")][..], &[(20_000, "20k")]) {
+        redb(report, effort, *rows, name);
+    }
+}
+
+/// A kind of request.
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) has_cookie: bool,
+    goal: f64,
+}
+
+pub(crate) const KINDS: [Kind; 4] = [
+    Kind { name: "handler ignores the session", path: "/ignore", has_cookie: true, goal: 0.2 },
+    Kind { name: "read", path: "/read", has_cookie: true, goal: 1.0 / 3.0 },
+    Kind { name: "write", path: "/write", has_cookie: true, goal: 1.0 / 3.0 },
+    Kind { name: "new session", path: "/write", has_cookie: false, goal: 1.0 / 3.0 },
+];
+
+/// Part of our overhead is what axum itself asks for any layer with an extractor.
+fn least(report: &mut Report, effort: Effort) {
+    let runtime = load::single();
+    let requests = effort.pick(20_000, 3_000);
+    let mut rounds = Rounds::default();
+    let ours = ours::router(MemoryStore::new().expect("a store"));
+    for _ in 0..effort.pick(21, 5) {
+        runtime.block_on(async {
+            let cookies = cookies(&ours, true).await;
+            let base = time(&plain::router(), "/ignore", &cookies, requests).await;
+            let ours = time(&ours, "/ignore", &cookies, requests).await - base;
+            let least = time(&minimal::router(), "/ignore", &cookies, requests).await - base;
+            rounds.add(ours, least);
+        });
+    }
+    report.add(rounds.row(
+        "MemoryStore: handler ignores the session",
+        "a layer that inserts one extension",
+        "ns",
+        Goal::Report,
+    ));
+}
+
+fn memory(report: &mut Report, effort: Effort) {
+    let runtime = load::single();
+    let requests = effort.pick(20_000, 3_000);
+    for kind in &KINDS {
+        let mut rounds = Rounds::default();
+        for _ in 0..effort.pick(21, 5) {
+            // A store of its own for each round: new sessions add up.
+            let ours = ours::router(MemoryStore::new().expect("a store"));
+            let theirs = apps::tower_sessions::router(TowerMemoryStore::default());
+            let (ours, theirs) = runtime.block_on(async {
+                let cookies = cookies(&ours, kind.has_cookie).await;
+                let base = time(&plain::router(), kind.path, &cookies, requests).await;
+                let ours = time(&ours, kind.path, &cookies, requests).await - base;
+                let cookies = self::cookies(&theirs, kind.has_cookie).await;
+                let base = time(&plain::router(), kind.path, &cookies, requests).await;
+                (ours, time(&theirs, kind.path, &cookies, requests).await - base)
+            });
+            rounds.add(ours, theirs);
+        }
+        let measure = format!("MemoryStore: {}", kind.name);
+        report.add(rounds.row(
+            measure,
+            "tower-sessions MemoryStore, signed",
+            "ns",
+            Goal::AtMost(kind.goal),
+        ));
+    }
+}
+
+fn redb(report: &mut Report, effort: Effort, rows: usize, name: &str) {
+    let runtime = load::runtime();
+    let folder = TempDir::new().expect("a folder");
+    let store = RedbStore::open(folder.path().join("ours.redb")).expect("a store");
+    runtime.block_on(fill(&store, rows));
+    let ours = ours::router(store);
+    let own_cookies = runtime.block_on(cookies(&ours, true));
+
+    let sqlite = runtime.block_on(async {
+        let path = folder.path().join("theirs.sqlite");
+        let filler = peers::sqlite(&path, SqliteSynchronous::Off).await;
+        fill_theirs(&filler, rows).await;
+        drop(filler);
+        apps::tower_sessions::router(peers::sqlite(&path, SqliteSynchronous::Full).await)
+    });
+    let redis = runtime.block_on(Redis::start());
+    let redis_app = redis.as_ref().map(|redis| apps::tower_sessions::router(redis.store()));
+
+    let peers = [("tower-sessions + SQLite FULL", Some(sqlite)), ("+ Redis", redis_app)];
+    let goal = if rows > 100_000 { 0.1 } else { 1.0 / 15.0 };
+    for (peer, app) in peers {
+        let measure = format!("RedbStore, shared, read of {name}, beside {peer}");
+        let Some(app) = app else {
+            report.skipped(&measure, "redis-server is not installed");
+            continue;
+        };
+        let their_cookies = runtime.block_on(cookies(&app, true));
+        let mut rounds = Rounds::default();
+        for _ in 0..effort.pick(11, 3) {
+            let (own, their) = (effort.pick(20_000, 3_000), effort.pick(2_000, 300));
+            // Their connections live on the runtime that opened them.
+            runtime.block_on(async {
+                let base = time(&plain::router(), "/read", &own_cookies, own).await;
+                let ours = time(&ours, "/read", &own_cookies, own).await - base;
+                let theirs = time(&app, "/read", &their_cookies, their).await - base;
+                rounds.add(ours, theirs);
+            });
+        }
+        report.add(rounds.row(measure, peer, "ns", Goal::AtMost(goal)));
+    }
+}
+
+/// Cookies of sessions made on `app`; none if requests are to come without.
+pub(crate) async fn cookies(app: &Router, wanted: bool) -> Vec<Option<HeaderValue>> {
+    if !wanted {
+        return vec![None];
+    }
+    let mut cookies = Vec::new();
+    for _ in 0..SESSIONS {
+        let mut browser = Browser::new(app);
+        browser.get("/write").await;
+        cookies.push(browser.cookie());
+    }
+    cookies
+}
+
+/// Nanoseconds a request.
+async fn time(
+    app: &Router,
+    path: &'static str,
+    cookies: &[Option<HeaderValue>],
+    requests: u32,
+) -> f64 {
+    let templates: Vec<_> =
+        cookies.iter().map(|cookie| Template::new(path, cookie.clone())).collect();
+    let mut app = app.clone();
+    for template in templates.iter().cycle().take(requests as usize / 10) {
+        send(&mut app, template).await;
+    }
+    let start = Instant::now();
+    for template in templates.iter().cycle().take(requests as usize) {
+        send(&mut app, template).await;
+    }
+    start.elapsed().as_secs_f64() * 1e9 / f64::from(requests)
+}
+
+pub(crate) async fn send(app: &mut Router, template: &Template) {
+    let request: Request<Body> = template.request();
+    let Ok(()) = poll_fn(|context| Service::<Request<Body>>::poll_ready(app, context)).await;
+    let Ok(response) = app.call(request).await;
+    assert!(response.status().is_success(), "{}", response.status());
+}
+
+/// Adds `rows` sessions of 300 bytes.
+pub(crate) async fn fill(store: &RedbStore, rows: usize) -> Vec<fastsession::SessionId> {
+    let ids: Vec<_> =
+        (0..rows).map(|_| SessionToken::generate().expect("randomness").id()).collect();
+    let (store, filling) = (store.clone(), ids.clone());
+    load::each(2048, rows, move |number| {
+        let (store, id) = (store.clone(), filling[number]);
+        async move {
+            let op = Op::Create { realm: None, draft: draft(), login: None };
+            store.commit(commit(&store, id, op)).await.expect("a new session");
+        }
+    })
+    .await;
+    ids
+}
+
+/// Changes one key, of 300 bytes.
+pub(crate) fn draft() -> Draft {
+    let mut changes = Changes::new();
+    changes.set("payload", apps::payload().into_bytes()).expect("it fits");
+    Draft { changes, ..Draft::default() }
+}
+
+pub(crate) fn commit(store: &impl SessionStore, id: fastsession::SessionId, op: Op) -> Commit {
+    let timeouts = Timeouts::default();
+    let access = Access {
+        at: store.clock().now(),
+        timeouts: Some(timeouts),
+        touch_interval: timeouts.default_touch_interval(),
+    };
+    Commit { id, access, max_data_bytes: 64 * 1024, op }
+}
+
+async fn fill_theirs(store: &impl tower_sessions::SessionStore, rows: usize) {
+    use tower_sessions::session::{Id, Record};
+    for _ in 0..rows {
+        let mut record = Record {
+            id: Id::default(),
+            data: [("payload".to_owned(), apps::payload().into())].into(),
+            expiry_date: time::OffsetDateTime::now_utc() + time::Duration::days(1),
+        };
+        store.create(&mut record).await.expect("a new session");
+    }
+}
