@@ -1,7 +1,9 @@
 //! Another process on the same file: this test binary, started again.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::Bound;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -84,11 +86,16 @@ fn command(task: &str, file: &Path) -> Command {
 /// What a process of user and group `id` is told when it opens `file`. `None` if this process may
 /// not become that user.
 pub(crate) fn open_as(id: u32, file: &Path) -> Option<String> {
+    // A copy, since that user may not reach the folder this program was built in.
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = dir.path().join("opener");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     let own = command("open", file);
     let mut command = Command::new("setpriv");
     command
         .args([format!("--reuid={id}"), format!("--regid={id}"), "--clear-groups".into()])
-        .arg(own.get_program())
+        .arg(program)
         .args(own.get_args())
         .envs(own.get_envs().filter_map(|(key, value)| Some((key, value?))));
     let output = command.output().ok()?;
@@ -142,6 +149,6 @@ fn helper() {
     }
 }
 
-fn open(file: &std::ffi::OsStr) -> std::fs::File {
-    std::fs::File::options().read(true).write(true).open(file).unwrap()
+fn open(file: &std::ffi::OsStr) -> fs::File {
+    fs::File::options().read(true).write(true).open(file).unwrap()
 }
