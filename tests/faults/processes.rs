@@ -158,29 +158,6 @@ async fn an_error_on_reading_is_no_absence() {
 }
 
 #[tokio::test]
-async fn one_read_that_fails_anywhere_is_no_absence() {
-    for exclusive in [false, true] {
-        let disk = Disk::new(fresh_file(exclusive));
-        let scenario = Scenario { seed: 0, exclusive, rounds: 0, neighbour: false };
-        let store = scenario.open(&disk, &Clock::manual(START)).unwrap();
-        let mut browser = Browser::new(&app(&store));
-        assert_eq!(browser.get("/count").await.body, "1");
-        for call in 1..=30 {
-            // So that neither a lease nor what the last one left is read from.
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            disk.plan(Plan { from: disk.calls() + call, fault: Fault::Read, lasting: false });
-            let reply = browser.get("/read").await;
-            if reply.status == StatusCode::OK {
-                assert!(reply.body == "Some(1)" && reply.set_cookie.is_none(), "{reply:?}");
-            } else {
-                reply.assert_unavailable();
-            }
-            disk.heal();
-        }
-    }
-}
-
-#[tokio::test]
 async fn what_a_client_gave_up_before_it_was_taken_on_is_not_done() {
     let mut fixture = Fixture::new().await;
     let holder = Holder::of_write_lock(&fixture.path());

@@ -291,16 +291,18 @@ impl Writer<'_> {
     fn try_to_reopen(&mut self, failed: &mut Option<Arc<OpenFile>>) -> Result<()> {
         if let Some(file) = failed.take() {
             match alone_within(LONGEST_CALL, file) {
-                // All it still does is to let go of its locks.
-                Ok(file) => drop(file),
+                Ok(file) => {
+                    // Nobody begins another snapshot on that handle; this one keeps it in memory.
+                    self.shared.snapshots.withdraw();
+                    // All it still does is to let go of its locks.
+                    drop(file);
+                }
                 Err(file) => {
                     *failed = Some(file);
                     return Err(still_read());
                 }
             }
         }
-        // Nobody begins another on that handle; what is kept in memory would still be read from.
-        self.shared.snapshots.withdraw();
         let database = self.shared.opener.open_existing()?;
         self.openings += 1;
         self.shared.lend_file(self.openings, database);
