@@ -48,7 +48,7 @@ impl SessionToken {
 
     /// The ID under which the session of this token is stored.
     pub fn id(&self) -> SessionId {
-        let digest = Sha256::digest(self.0);
+        let digest = Sha256::digest(self.0.as_slice());
         let mut id = [0; SessionId::LEN];
         id[..SHARD_BYTES].copy_from_slice(&self.0[..SHARD_BYTES]);
         id[SHARD_BYTES..].copy_from_slice(&digest[..SessionId::LEN - SHARD_BYTES]);

@@ -33,6 +33,8 @@ use crate::id::SessionId;
 
 mod data;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use data::{Changes, Data};
 pub use state::{Absence, EndedBy, Ending, Endings, IndexKey, Mark, State};

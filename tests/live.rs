@@ -68,6 +68,12 @@ fn rule_03_kill_9_loses_nothing_that_was_acknowledged() {
     let mut server = Server::start("counter", &file);
     let mut cookies = vec![None; 8];
     let mut acknowledged = vec![0; 8];
+    // However slow the machine is, there is something to lose.
+    for (cookie, acknowledged) in cookies.iter_mut().zip(&mut acknowledged) {
+        let mut client = server.client();
+        *acknowledged = count(&mut client);
+        *cookie = client.cookie;
+    }
     for round in 0..5_u64 {
         let clients: Vec<_> = cookies
             .iter()
@@ -95,7 +101,6 @@ fn rule_03_kill_9_loses_nothing_that_was_acknowledged() {
         server = Server::start_at("counter", &file, &address);
         assert!(since.elapsed() < Duration::from_secs(1), "{:?} to start", since.elapsed());
         for (cookie, acknowledged) in cookies.iter().zip(&mut acknowledged) {
-            assert!(*acknowledged > 0, "nobody was served");
             let mut client = server.client();
             client.cookie.clone_from(cookie);
             let now = count(&mut client);

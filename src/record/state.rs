@@ -234,7 +234,7 @@ impl Record {
         let mut header = self.header();
         let (until, grace) = (at.saturating_add(keep), at.saturating_add(grace));
         header.mark = Mark::Ended { at, until, grace, by };
-        header.version += 1;
+        header.version = header.version.saturating_add(1);
         header.refile();
         Self::new(&header, super::Data::EMPTY)
     }
@@ -251,7 +251,7 @@ impl Record {
         header.last_seen_at = at;
         header.realm = self.realm().map(Into::into);
         header.mark = Mark::Superseded { at, until: at.saturating_add(grace), successor };
-        header.version = self.version() + 1;
+        header.version = self.version().saturating_add(1);
         header.generation = self.generation();
         header.refile();
         Self::new(&header, super::Data::EMPTY)

@@ -65,8 +65,11 @@ impl Settings {
     /// A session's own idle timeout may be far shorter than the layer's: whoever is active is to
     /// be recorded before it has passed.
     fn touch_interval_of(&self, record: &Record) -> Duration {
+        let configured = self.timeouts.filter(|_| !record.is_remembered());
+        let own = record.idle_timeout();
+        let idle = configured.map_or(own, |timeouts| own.min(timeouts.idle));
         let share = if self.touch_interval.is_some() { 2 } else { 20 };
-        self.touch_interval().min(record.idle_timeout() / share)
+        self.touch_interval().min(idle / share)
     }
 }
 

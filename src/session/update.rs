@@ -9,7 +9,8 @@
 //! line only makes a crowd fast.
 //!
 //! The lines are process-wide, not a layer's: two layers, or a layer and a background job, may
-//! well meet in one session. Sessions share a line by chance (1 in 1024), which costs a round.
+//! well meet in one session. Sessions share a line by chance (1 in 1024): if one breaks it, the
+//! other starts again, too.
 
 use std::time::Duration;
 
@@ -31,8 +32,9 @@ use crate::value;
 /// How long an update tries to be the one that commits.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Longer values wait for the answer instead of being kept for those behind.
-const MAX_KEPT_BYTES: usize = 4096;
+/// Bytes of keys and values that one line keeps for those behind. For a longer value they wait
+/// until it is answered.
+const MAX_KEPT_BYTES: usize = 32 * 1024;
 
 static LINES: [Mutex<Line>; 1024] = [const { Mutex::const_new(Line::EMPTY) }; 1024];
 
@@ -40,10 +42,11 @@ static LINES: [Mutex<Line>; 1024] = [const { Mutex::const_new(Line::EMPTY) }; 10
 struct Line {
     /// Counts breaks, so that of all those a break throws back the first one mends it.
     breaks: u64,
-    tail: Option<Tail>,
+    /// The last of each key, in the order in which they were asked for.
+    tails: Vec<Tail>,
 }
 
-/// What the last update in line has asked for.
+/// What the last update of a key in line has asked for.
 struct Tail {
     id: SessionId,
     key: Box<str>,
@@ -53,7 +56,7 @@ struct Tail {
 }
 
 impl Line {
-    const EMPTY: Self = Self { breaks: 0, tail: None };
+    const EMPTY: Self = Self { breaks: 0, tails: Vec::new() };
 
     fn of(id: &SessionId) -> &'static Mutex<Self> {
         let [.., high, low] = *id.as_bytes();
@@ -62,14 +65,45 @@ impl Line {
 
     /// What `key` will be when all in line are done, if that is newer than `record`.
     fn tail_of(&self, id: &SessionId, key: &str, record: &Record) -> Option<&Tail> {
-        self.tail
-            .as_ref()
-            .filter(|tail| tail.id == *id && &*tail.key == key && tail.version >= record.version())
+        self.tails
+            .iter()
+            .find(|tail| tail.is_of(id, key))
+            .filter(|tail| tail.version >= record.version())
+    }
+
+    /// The version that the session will have when all in line are done and one more.
+    fn next_version(&self, id: &SessionId, record: &Record) -> u64 {
+        let in_line = self.tails.iter().filter(|tail| tail.id == *id).map(|tail| tail.version);
+        in_line.fold(record.version(), u64::max).saturating_add(1)
+    }
+
+    fn append(&mut self, tail: Tail) {
+        self.tails.retain(|other| !other.is_of(&tail.id, &tail.key));
+        self.tails.push(tail);
+        let mut kept: usize = self.tails.iter().map(Tail::size).sum();
+        while kept > MAX_KEPT_BYTES {
+            kept -= self.tails.remove(0).size();
+        }
+    }
+
+    /// It was done as asked for.
+    fn done(&mut self, id: &SessionId, key: &str, version: u64) {
+        self.tails.retain(|tail| tail.version != version || !tail.is_of(id, key));
     }
 
     fn break_off(&mut self) {
         self.breaks += 1;
-        self.tail = None;
+        self.tails.clear();
+    }
+}
+
+impl Tail {
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.key.len() + self.value.len()
+    }
+
+    fn is_of(&self, id: &SessionId, key: &str) -> bool {
+        self.id == *id && *self.key == *key
     }
 }
 
@@ -80,6 +114,8 @@ struct Asked<T> {
     pending: Pending,
     breaks: u64,
     version: u64,
+    /// Of a value that is not kept: nobody joins before it is answered.
+    held: Option<MutexGuard<'static, Line>>,
 }
 
 fn conflict() -> Error {
@@ -124,17 +160,17 @@ impl Inner {
             return self.create_by_update(key, &mut f).await;
         };
         loop {
-            let Asked { new, answer, pending, breaks, version } =
+            let Asked { new, answer, pending, breaks, version, held } =
                 self.ask(&id, key, &mut f, deadline).await?;
             let won = self.compare_and_set(id, key, answer, &pending).await;
             {
-                let mut line = Line::of(&id).lock().await;
-                let mine = line.breaks == breaks;
-                let last = line.tail.as_ref().is_some_and(|tail| tail.version == version);
+                let mut line = match held {
+                    Some(line) => line,
+                    None => Line::of(&id).lock().await,
+                };
                 match won {
-                    Ok(true) if mine && last => line.tail = None,
-                    Ok(true) => {}
-                    _ if mine => line.break_off(),
+                    Ok(true) => line.done(&id, key, version),
+                    _ if line.breaks == breaks => line.break_off(),
                     _ => {}
                 }
             }
@@ -171,20 +207,22 @@ impl Inner {
             None => expected,
         };
         let (new, encoded) = self.compute(key, start, f)?;
-        let version = tail.map_or(record.version(), |tail| tail.version) + 1;
+        let version = line.next_version(id, &record);
         let op = Op::CompareAndSet {
             key: key.into(),
             expected: expected.map(Into::into),
             value: Some(encoded.as_slice().into()),
         };
         let answer = self.shared.ask(*id, op);
-        line.tail = (encoded.len() <= MAX_KEPT_BYTES).then(|| Tail {
-            id: *id,
-            key: key.into(),
-            value: encoded.into(),
-            version,
-        });
-        Ok(Asked { new, answer, pending, breaks: line.breaks, version })
+        let breaks = line.breaks;
+        let tail = Tail { id: *id, key: key.into(), value: encoded.into(), version };
+        let held = if tail.size() <= MAX_KEPT_BYTES {
+            line.append(tail);
+            None
+        } else {
+            Some(line)
+        };
+        Ok(Asked { new, answer, pending, breaks, version, held })
     }
 
     /// Whoever had to wait for others has an old record, and would lose the first round.

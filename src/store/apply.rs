@@ -158,7 +158,7 @@ fn create(
 
 fn merge(commit: &Commit, current: Record, draft: &Draft) -> Result<Applied> {
     let mut header = current.header();
-    header.version += 1;
+    header.version = header.version.saturating_add(1);
     header.last_seen_at = header.last_seen_at.max(commit.access.at);
     header.tighten(commit.access.timeouts.as_ref());
     draft.write_to(&mut header);
@@ -191,7 +191,7 @@ fn renew(
         _ => return Ok(Applied::nothing(Outcome::Exists)),
     }
     let mut header = current.header();
-    header.version += 1;
+    header.version = header.version.saturating_add(1);
     header.last_seen_at = header.last_seen_at.max(at);
     header.generation = rows.generation()?;
     header.tighten(commit.access.timeouts.as_ref());

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod clones;
+mod composing;
 mod cookies;
+mod crowds;
 mod ending;
 mod faults;
 mod races;
+mod sequences;
 mod support;
 mod time;
 mod writing;

@@ -1,0 +1,186 @@
+//! Records as a broken disk, or somebody with write access, may hand them over.
+
+use std::time::Duration;
+
+use super::*;
+
+const AT: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+const EXTREMES: [Timestamp; 5] =
+    [Timestamp::MIN, Timestamp::from_millis(-1), Timestamp::from_millis(0), AT, Timestamp::MAX];
+
+fn data() -> Vec<u8> {
+    let mut changes = Changes::new();
+    changes.set("a", vec![1]).unwrap();
+    changes.set("key", vec![0xa3, b'o', b'n', b'e']).unwrap();
+    changes.set("longer key", vec![7; 300]).unwrap();
+    changes.apply(Data::EMPTY)
+}
+
+/// Every kind of record.
+fn samples() -> Vec<Record> {
+    let plain = Header::new(AT, &Timeouts::default());
+    let full = Header {
+        authenticated_at: Some(AT),
+        realm: Some("admin".into()),
+        user: Some("älice".into()),
+        label: Some("Firefox, 203.0.113.7".into()),
+        remembered: true,
+        ..plain.clone()
+    };
+    let data = data();
+    let live = Record::new(&full, Data::packed(&data)).unwrap();
+    let successor = SessionId::from_bytes([9; 32]);
+    vec![
+        Record::new(&plain, Data::EMPTY).unwrap(),
+        Record::new(&plain, Data::packed(&data)).unwrap(),
+        live.ended(AT, EndedBy::Cli, Duration::from_secs(1), Duration::ZERO).unwrap(),
+        live.superseded(AT, successor, Duration::from_secs(1)).unwrap(),
+        live,
+    ]
+}
+
+/// Does with a record all that can be done with one.
+fn use_up(record: &Record) {
+    let header = record.header();
+    let _ = Record::new(&header, record.data());
+    let _ = (format!("{record:?}"), record.size_bytes(), record.index_key());
+    for (key, value) in record.data().iter() {
+        assert_eq!(record.data().get(key), Some(value));
+        let _ = crate::value::decode::<Vec<u64>>(key, value);
+    }
+    let endings = Endings::default();
+    for at in EXTREMES {
+        let _ = record.absence(at, Some(&Timeouts::AAL1), &endings);
+        let _ = (record.state(at, &endings), record.is_in_grace(at));
+        let _ = record.ended(at, EndedBy::Cap, Duration::MAX, Duration::MAX);
+        let _ = record.superseded(at, SessionId::from_bytes([0; 32]), Duration::MAX);
+        let touched = record.touched(at);
+        assert!(touched.last_seen_at() >= record.last_seen_at());
+        let _ = crate::store::Summary::new(SessionId::from_bytes([0; 32]), &touched, &endings, at);
+    }
+    assert!(record.without_data().data().is_empty());
+}
+
+fn assert_corrupt(bytes: &[u8]) {
+    let error = Record::from_bytes(bytes).unwrap_err();
+    assert!(error.is_corrupt());
+    assert!(!format!("{error:?}").contains("lice"));
+}
+
+#[test]
+fn rule_18_a_record_comes_back_as_it_was() {
+    for record in samples() {
+        assert_eq!(Record::from_bytes(record.as_bytes()).unwrap(), record);
+        assert_eq!(Record::new(&record.header(), record.data()).unwrap(), record);
+        use_up(&record);
+    }
+}
+
+#[test]
+fn rule_18_a_cut_record_is_corrupt_or_lacks_whole_entries() {
+    for record in samples() {
+        for end in 0..record.as_bytes().len() {
+            if let Ok(cut) = Record::from_bytes(&record.as_bytes()[..end]) {
+                assert_eq!(cut.header(), record.header());
+                for (key, value) in cut.data().iter() {
+                    assert_eq!(record.data().get(key), Some(value));
+                }
+            }
+        }
+        assert_corrupt(&record.as_bytes()[..FIXED - 1]);
+    }
+    assert_corrupt(b"");
+}
+
+#[test]
+fn rule_18_no_changed_byte_does_more_than_change_the_record() {
+    for record in samples() {
+        let mut bytes = record.as_bytes().to_vec();
+        for position in 0..bytes.len() {
+            for flip in [1, 2, 4, 8, 16, 32, 64, 128, 255] {
+                bytes[position] ^= flip;
+                if let Ok(changed) = Record::from_bytes(&*bytes) {
+                    use_up(&changed);
+                }
+                bytes[position] ^= flip;
+            }
+        }
+    }
+}
+
+#[test]
+fn rule_18_what_no_version_has_written_is_corrupt() {
+    for record in samples() {
+        let whole = record.as_bytes();
+        for format in [0, 2, 255] {
+            assert_corrupt(&[&[format], &whole[1..]].concat());
+        }
+        assert_corrupt(&[&whole[..1], &[whole[1] | 128], &whole[2..]].concat());
+        assert_corrupt(&[&whole[..1], &[whole[1] | ENDED | SUPERSEDED], &whole[2..]].concat());
+        for trailing in [&[0][..], &[0; 5], &[255; 6], &[1, 0, b'z', 255, 255, 255, 255]] {
+            assert_corrupt(&[whole, trailing].concat());
+        }
+    }
+}
+
+#[test]
+fn rule_18_entries_are_in_order_once_and_of_text() {
+    let header = Header::new(AT, &Timeouts::default());
+    let head = Record::new(&header, Data::EMPTY).unwrap();
+    let entry =
+        |key: &[u8]| [&[u8::try_from(key.len()).unwrap(), 0], key, &[1, 0, 0, 0, 7]].concat();
+    let with = |entries: &[&[u8]]| {
+        let entries: Vec<_> = entries.iter().map(|key| entry(key)).collect();
+        [head.as_bytes(), &entries.concat()].concat()
+    };
+    assert!(Record::from_bytes(with(&[b"", b"a", b"b"])).is_ok());
+    for entries in [&[&b"b"[..], b"a"], &[b"a", b"a"], &[b"a", b"\xff"]] {
+        assert_corrupt(&with(entries));
+    }
+    let too_long = vec![b'k'; 255 + 2];
+    let mut long = vec![1, 1];
+    long.extend_from_slice(&too_long);
+    long.extend_from_slice(&[0; 4]);
+    assert_corrupt(&[head.as_bytes(), &long].concat());
+}
+
+#[test]
+fn rule_15_instants_at_the_limits_panic_nothing() {
+    for created_at in EXTREMES {
+        for deadline in EXTREMES {
+            let mut header = Header::new(created_at, &Timeouts::new(Duration::MAX, Duration::MAX));
+            header.absolute_at = deadline;
+            header.authenticated_at = Some(deadline);
+            header.last_seen_at = deadline;
+            header.version = u64::MAX;
+            header.generation = u64::MAX;
+            header.refile();
+            let record = Record::new(&header, Data::packed(&data())).unwrap();
+            assert_eq!(record.header().created_at, created_at);
+            use_up(&record);
+            assert!(record.absence(deadline, None, &Endings::default()).is_some());
+        }
+    }
+}
+
+#[test]
+fn changes_that_were_committed_are_not_pending_any_more() {
+    let set = |changes: &mut Changes, key| changes.set(key, vec![1]).unwrap();
+    let mut committed = Changes::new();
+    set(&mut committed, "same");
+    set(&mut committed, "other");
+    committed.remove("removed");
+    let mut pending = committed.clone();
+    pending.settle(&committed);
+    assert!(pending.is_empty());
+    pending = committed.clone();
+    pending.set("other", vec![2]).unwrap();
+    set(&mut pending, "removed");
+    set(&mut pending, "new");
+    pending.settle(&committed);
+    assert_eq!(pending.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["new", "other", "removed"]);
+    pending = committed.clone();
+    pending.clear();
+    pending.settle(&committed);
+    assert!(pending.is_clear(), "a clear after the commit clears what was committed");
+}
