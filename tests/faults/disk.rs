@@ -51,9 +51,11 @@ pub(crate) enum Fault {
 impl Fault {
     fn error(self, call: Call, grows: bool) -> Option<io::Error> {
         let errno = match (self, call) {
-            (Self::Io, _) | (Self::Read, Call::Read) | (Self::Sync, Call::Sync) => EIO,
             (Self::NoSpace, Call::Write) if grows => ENOSPC,
-            (Self::Panic, Call::Write | Call::SetLen | Call::Sync) => EIO,
+            (Self::Io, _)
+            | (Self::Read, Call::Read)
+            | (Self::Sync, Call::Sync)
+            | (Self::Panic, Call::Write | Call::SetLen | Call::Sync) => EIO,
             _ => return None,
         };
         Some(io::Error::from_raw_os_error(errno))
@@ -238,6 +240,13 @@ impl Disk {
 
     pub(crate) fn calls(&self) -> u64 {
         self.state().calls
+    }
+
+    /// What may be left after a power cut now.
+    pub(crate) fn after_power_cut(&self, random: &mut Random) -> Vec<u8> {
+        let state = self.state();
+        let (synced, pending) = (&state.synced, &state.pending);
+        Moment { synced, pending, fails: false }.after_power_cut(random)
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {

@@ -5,11 +5,17 @@
 //! the seed's to decide, so that what is left of a cut disk is kept as well.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::print_stdout, reason = "tables, and what did not run")]
 #![allow(clippy::cast_possible_truncation, reason = "a disk in memory is small")]
 
+mod app;
 mod disk;
+mod filesystems;
+mod helper;
+mod interval;
 mod ledger;
 mod model;
+mod processes;
 mod random;
 mod reopening;
 mod run;
@@ -32,7 +38,7 @@ fn first_seed() -> u64 {
 fn power_cuts(exclusive: bool) {
     let mut table = Table::default();
     for seed in first_seed().. {
-        let scenario = Scenario { seed, exclusive, rounds: ROUNDS };
+        let scenario = Scenario { seed, exclusive, rounds: ROUNDS, neighbour: false };
         let run = run::power_cuts(scenario, CUTS_PER_RUN as usize);
         table.merge(checked("a power cut", scenario, run));
         if (seed - first_seed() + 1) * CUTS_PER_RUN >= wanted() {
@@ -46,7 +52,8 @@ fn faults(exclusive: bool) {
     let mut table = Table::default();
     for number in 0..wanted() {
         let seed = first_seed() + number;
-        let scenario = Scenario { seed, exclusive, rounds: ROUNDS };
+        let neighbour = !exclusive && number % 3 == 0;
+        let scenario = Scenario { seed, exclusive, rounds: ROUNDS, neighbour };
         let calls = checked("no fault", scenario, async { Ok(run::calls(scenario).await) });
         let (fault, lasting) = PLANS[(number % PLANS.len() as u64) as usize];
         let from = random::Random::new(seed).below(calls);

@@ -177,7 +177,7 @@ impl Action {
             Self::Destroy { id } => drop(sessions.insert(*id, None)),
             Self::ExpireIds { ids } => ids.iter().for_each(|id| drop(sessions.insert(*id, None))),
             Self::ExpireUser { user, except } => {
-                end_all(sessions, *except, |live| live.user.as_ref() == Some(user))
+                end_all(sessions, *except, |live| live.user.as_ref() == Some(user));
             }
             Self::ExpireEveryone { except } => end_all(sessions, *except, |_| true),
             Self::Rotate { version } => world.ring_version = *version,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use fastsession::store::Freshness;
+use fastsession::store::{Freshness, Loaded};
 use fastsession::{Clock, RedbStore, SessionStore};
 
 use crate::disk::{Disk, Fault, Plan};
@@ -24,7 +24,7 @@ impl Fixture {
         let disk = Disk::new(fresh_file(exclusive));
         let clock = Clock::manual(START);
         // Without a cache, so that every read reaches the disk.
-        let scenario = Scenario { seed: 0, exclusive, rounds: 0 };
+        let scenario = Scenario { seed: 0, exclusive, rounds: 0, neighbour: false };
         let store = scenario.open(&disk, &clock).unwrap();
         Self { disk, clock, store, lane: Lane::new(1) }
     }
@@ -169,6 +169,90 @@ async fn closed_means_that_no_thread_is_in_the_file_any_more() {
     fixture.store.close().await.unwrap();
     assert_eq!(fixture.disk.open(), 0);
     let _ = asked.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_17_one_read_that_fails_anywhere_is_no_absence() {
+    for exclusive in [false, true] {
+        let mut fixture = Fixture::new(exclusive);
+        let Action::Create { id, .. } = fixture.create().await.unwrap() else { unreachable!() };
+        // So that its row is not on the page that every table starts with.
+        for _ in 0..50 {
+            fixture.create().await.unwrap();
+        }
+        for call in 1..=30 {
+            // Neither a lease nor what the last fault left is read from.
+            tokio::time::sleep(Duration::from_millis(15)).await;
+            let from = fixture.disk.calls() + call;
+            fixture.disk.plan(Plan { from, fault: Fault::Read, lasting: false });
+            match fixture.store.load(&id, &access(&fixture.clock)).await {
+                Ok(loaded) => assert!(matches!(loaded, Loaded::Live(_)), "{loaded:?}"),
+                Err(error) => assert!(error.is_unavailable(), "{error:?}"),
+            }
+            fixture.disk.heal();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_after_an_unknown_outcome_stays_so() {
+    let mut unknown = 0;
+    for call in 0..60 {
+        let mut fixture = Fixture::new(false);
+        fixture.create().await.unwrap();
+        let from = fixture.disk.calls() + call;
+        fixture.disk.plan(Plan { from, fault: Fault::Panic, lasting: false });
+        let action = fixture.lane.create();
+        let Action::Create { id, .. } = action else { unreachable!() };
+        let Err(error) = action.run(&fixture.store, &fixture.clock).await else { continue };
+        unknown += u32::from(error.is_unknown_outcome());
+        let load = || fixture.store.load(&id, &access(&fixture.clock));
+        let read = load().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let Ok(read) = read else { continue };
+        let later = load().await.unwrap();
+        let lives = |loaded: &Loaded| matches!(loaded, Loaded::Live(_));
+        assert_eq!(lives(&read), lives(&later), "call {call}: {error:?}");
+    }
+    assert!(unknown > 0, "else this tests nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn service_returns_by_itself_after_a_fault_that_lasts() {
+    for exclusive in [false, true] {
+        let mut fixture = Fixture::new(exclusive);
+        fixture.fail(Fault::Io, true);
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_millis(300) {
+            let asked = Instant::now();
+            assert!(fixture.create().await.unwrap_err().is_store_failure());
+            assert!(asked.elapsed() < WAIT / 4, "nobody waits for a file that does not open");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        fixture.disk.heal();
+        fixture.come_back().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_the_last_clone_writes_down_touches_and_closes() {
+    for exclusive in [false, true] {
+        let mut fixture = Fixture::new(exclusive);
+        let Action::Create { id, .. } = fixture.create().await.unwrap() else { unreachable!() };
+        fixture.clock.advance(Duration::from_secs(60));
+        fixture.store.touch(&id, &access(&fixture.clock));
+        let Fixture { disk, clock, store, .. } = fixture;
+        drop(store);
+        let since = Instant::now();
+        while disk.open() > 0 {
+            assert!(since.elapsed() < WAIT, "still open");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let scenario = Scenario { seed: 0, exclusive, rounds: 0, neighbour: false };
+        let store = scenario.open(&disk, &clock).unwrap();
+        let inspected = store.inspect(&id).await.unwrap().unwrap();
+        assert_eq!(inspected.record.last_seen_at(), clock.now());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::disk::{Call, Disk, Fault, Plan};
 use crate::ledger::Ledger;
-use crate::model::{self, Action, Lane};
+use crate::model::{self, Action, Lane, World};
 use crate::random::Random;
 
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -26,6 +26,8 @@ pub(crate) struct Scenario {
     pub(crate) seed: u64,
     pub(crate) exclusive: bool,
     pub(crate) rounds: u64,
+    /// Whether another process has the file open too, and reads.
+    pub(crate) neighbour: bool,
 }
 
 /// Hits per kind of operation in flight.
@@ -89,6 +91,7 @@ struct Run {
     disk: Disk,
     clock: Clock,
     store: RedbStore,
+    neighbour: Option<RedbStore>,
     lanes: Vec<Lane>,
     random: Random,
     ledger: Arc<Mutex<Ledger>>,
@@ -99,13 +102,14 @@ impl Run {
         let disk = Disk::new(fresh_file(scenario.exclusive));
         let clock = Clock::manual(START);
         let store = scenario.open(&disk, &clock).unwrap();
+        let neighbour = scenario.neighbour.then(|| scenario.open(&disk, &clock).unwrap());
         let random = Random::new(scenario.seed);
-        let lanes = if scenario.seed % 2 == 0 { 1 } else { 3 };
+        let lanes = if scenario.seed.is_multiple_of(2) { 1 } else { 3 };
         let ledger = Arc::new(Mutex::new(Ledger::default()));
-        let world = model::read(&store, &clock, &Default::default()).await.unwrap();
+        let world = model::read(&store, &clock, &World::default()).await.unwrap();
         ledger.lock().unwrap().world = world;
         let lanes = (1..=lanes).map(Lane::new).collect();
-        Self { disk, clock, store, lanes, random, ledger }
+        Self { disk, clock, store, neighbour, lanes, random, ledger }
     }
 
     /// What is done at once in the next round.
@@ -130,7 +134,9 @@ impl Run {
         let unanswered = {
             let mut ledger = self.ledger.lock().unwrap();
             let before = ledger.asked.len();
-            actions.iter().for_each(|action| ledger.ask(action));
+            for action in &actions {
+                ledger.ask(action);
+            }
             before
         };
         let start = |action: &Action| {
@@ -183,8 +189,22 @@ impl Run {
             }
         };
         let world = ledger.settle(&found)?;
+        self.ask_neighbour(&found).await?;
         *self.ledger.lock().unwrap() = Ledger { world, asked: Vec::new() };
         Ok(())
+    }
+}
+
+impl Run {
+    /// The other process sees the same.
+    async fn ask_neighbour(&self, found: &World) -> Result<(), String> {
+        let Some(neighbour) = &self.neighbour else { return Ok(()) };
+        // What it saw before is leased for 5 ms.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let other = model::read(neighbour, &self.clock, found).await;
+        let other = other.map_err(|error| format!("a neighbour cannot read: {error:?}"))?;
+        let settled = Ledger { world: found.clone(), asked: Vec::new() }.settle(&other);
+        settled.map(drop).map_err(|why| format!("a neighbour sees another state: {why}"))
     }
 }
 
@@ -272,7 +292,8 @@ async fn check_cut(scenario: Scenario, cut: &Cut, random: &mut Random) -> Result
         });
         open_and_settle(scenario, &disk, cut).await?;
         disk.watch(|_, _| {});
-        if let Some(bytes) = again.lock().unwrap().take() {
+        let again = again.lock().unwrap().take();
+        if let Some(bytes) = again {
             let settled = open_and_settle(scenario, &Disk::new(bytes), cut).await;
             return settled.map(|()| true).map_err(|why| format!("cut again in recovery: {why}"));
         }
@@ -331,7 +352,12 @@ pub(crate) async fn fault(scenario: Scenario, plan: Plan) -> Result<Table, Strin
     run.disk.heal();
     run.come_back().await.map_err(|why| format!("at the end: {why}"))?;
     run.store.close().await.map_err(|error| format!("close: {error:?}"))?;
-    if (run.disk.open(), run.disk.most_open()) != (0, 1) {
+    if let Some(neighbour) = &run.neighbour {
+        neighbour.close().await.map_err(|error| format!("a neighbour's close: {error:?}"))?;
+    }
+    let most = 1 + u64::from(scenario.neighbour);
+    // After a panic, whoever still reads from the handle keeps it.
+    if plan.fault != Fault::Panic && (run.disk.open(), run.disk.most_open()) != (0, most) {
         return Err("a second handle was open while the first one was".into());
     }
     let cut = Cut {

@@ -22,6 +22,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,7 @@ use crate::expiry::Clock;
 use crate::id::SessionId;
 use crate::keyring::KeyRing;
 
+mod answers;
 mod batch;
 mod codec;
 mod failure;
@@ -56,6 +58,8 @@ const DEFAULT_CACHE_BYTES: usize = 64 * 1024 * 1024;
 const DEFAULT_MAX_FILE_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 const QUEUE_LENGTH: usize = 16 * 1024;
+/// Most scans in line.
+const MAX_SCANS: usize = 1024;
 /// How long a thread that reads waits for a handle to be replaced.
 const SOON: Duration = Duration::from_millis(100);
 
@@ -107,7 +111,7 @@ struct Shared {
     retrying: AtomicBool,
     snapshots: Snapshots,
     queue: Queue,
-    scans: Mutex<Option<mpsc::Sender<Scan>>>,
+    scans: Mutex<Option<mpsc::SyncSender<Scan>>>,
     /// The ring read last; decoding one prepares its keys.
     ring: Mutex<Option<KeyRing>>,
 }
@@ -125,7 +129,8 @@ struct OpenFile {
 pub enum Durability {
     /// Before it is answered.
     Immediate,
-    /// At most this much later, for changes of data; a power cut loses what is younger. A logout,
+    /// At most this much later, for changes of data; a power cut, or an error of the disk's, loses
+    /// what is younger. A logout,
     /// login, renewal or change of keys is on disk before it is answered all the same. Only with
     /// [`RedbStoreBuilder::exclusive`].
     Interval(Duration),
@@ -310,7 +315,7 @@ impl RedbStoreBuilder {
         spawn("fastsession-write", writer)?;
         match opening.recv_timeout(wait) {
             Ok(result) => result?,
-            Err(_) => {
+            Err(RecvTimeoutError::Timeout) => {
                 shared.queue.close(None);
                 let path = shared.opener.path.display();
                 let message = format!(
@@ -318,9 +323,11 @@ impl RedbStoreBuilder {
                 );
                 return Err(Error::new(Kind::InUse, message));
             }
+            Err(RecvTimeoutError::Disconnected) => return Err(failure::panicked()),
         }
-        shared.start_readers()?;
+        // Closes the file again, whatever fails from here on.
         let store = RedbStore { _handle: Arc::new(Handle(shared.clone())), shared };
+        store.shared.start_readers()?;
         store.shared.settle_keys()?;
         Ok(store)
     }
@@ -402,14 +409,29 @@ impl Shared {
         let until = Instant::now() + SOON;
         loop {
             let file = self.file();
-            let usable_from = self.usable_from.load(Ordering::Acquire);
-            let usable = file.as_ref().is_ok_and(|file| file.number >= usable_from);
-            let hopeless = self.retrying.load(Ordering::Acquire) || self.queue.is_closing();
-            if usable || hopeless || Instant::now() >= until {
+            if file.as_ref().is_ok_and(|file| self.is_usable(file.number)) {
                 return file;
+            }
+            let hopeless = self.retrying.load(Ordering::Acquire) || self.queue.is_closing();
+            if hopeless || Instant::now() >= until {
+                return file.and_then(|_| Err(Error::unavailable("the session file failed")));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    fn is_usable(&self, number: u64) -> bool {
+        number >= self.usable_from.load(Ordering::Acquire)
+    }
+
+    /// Lets nobody read through that opening any more, who would see a state that a commit without
+    /// an answer may have changed on the disk.
+    fn give_up(&self, number: u64) {
+        self.usable_from.fetch_max(number + 1, Ordering::AcqRel);
+    }
+
+    fn leased(&self) -> Option<Arc<Snapshot>> {
+        self.snapshots.leased().filter(|snapshot| self.is_usable(snapshot.file_number))
     }
 
     fn start_readers(self: &Arc<Self>) -> Result<()> {
@@ -418,7 +440,7 @@ impl Shared {
             let failed = |error: &Error, number| shared.reading_failed(error, number);
             shared.snapshots.serve(|| shared.file_soon(), failed);
         })?;
-        let (sender, receiver) = mpsc::channel::<Scan>();
+        let (sender, receiver) = mpsc::sync_channel::<Scan>(MAX_SCANS);
         *self.scans.lock() = Some(sender);
         let shared = self.clone();
         spawn("fastsession-scan", move || {
@@ -431,7 +453,7 @@ impl Shared {
     /// A reader's error may mean that the file has to be opened again, if it has not been.
     fn reading_failed(&self, error: &Error, number: u64) {
         if failure::needs_reopening(error) {
-            self.usable_from.fetch_max(number + 1, Ordering::AcqRel);
+            self.give_up(number);
             self.queue.report_broken(number);
         }
     }
@@ -502,9 +524,12 @@ impl Shared {
             };
             let _ = sender.send(result);
         });
-        let queued = self.scans.lock().as_ref().is_some_and(|scans| scans.send(job).is_ok());
-        if !queued {
-            return Err(Error::unavailable("the store was closed"));
+        match self.scans.lock().as_ref().map(|scans| scans.try_send(job)) {
+            Some(Ok(())) => {}
+            Some(Err(mpsc::TrySendError::Full(_))) => {
+                return Err(Error::unavailable("the store has too much to do"));
+            }
+            _ => return Err(Error::unavailable("the store was closed")),
         }
         match tokio::time::timeout(self.wait, receiver).await {
             Ok(Ok(result)) => result,
@@ -557,7 +582,7 @@ impl SessionStore for RedbStore {
     }
 
     fn load(&self, id: &SessionId, access: &Access) -> Answer<Loaded> {
-        if let Some(snapshot) = self.shared.snapshots.leased() {
+        if let Some(snapshot) = self.shared.leased() {
             match snapshot.load(id, access) {
                 Ok(live @ Loaded::Live(_)) => return Answer::ready(Ok(live)),
                 // A lease can only confirm.
@@ -614,7 +639,7 @@ impl SessionStore for RedbStore {
             return Answer::ready(Ok(own.clone()));
         }
         if freshness == Freshness::Recent
-            && let Some(snapshot) = self.shared.snapshots.leased()
+            && let Some(snapshot) = self.shared.leased()
         {
             return Answer::ready(self.shared.ring_of(&snapshot));
         }

@@ -28,6 +28,8 @@ use crate::store::{Access, Loaded};
 pub(super) const LEASE: Duration = Duration::from_millis(5);
 /// How long an unused snapshot is kept.
 const IDLE: Duration = Duration::from_millis(50);
+/// Most readers that wait for a fresh snapshot at a time.
+const MAX_WAITING: usize = 16 * 1024;
 
 /// The file at one moment.
 pub(super) struct Snapshot {
@@ -172,8 +174,14 @@ impl Snapshots {
     pub(super) fn fresh(&self) -> oneshot::Receiver<Result<Arc<Snapshot>>> {
         let (sender, receiver) = oneshot::channel();
         let mut desk = self.desk.lock();
+        if desk.waiting.len() >= MAX_WAITING {
+            // While a stopped process keeps the reading thread, those who gave up pile up.
+            desk.waiting.retain(|waiting| !waiting.is_closed());
+        }
         if desk.closed {
             let _ = sender.send(Err(closed()));
+        } else if desk.waiting.len() >= MAX_WAITING {
+            let _ = sender.send(Err(Error::unavailable("the store has too much to do")));
         } else {
             desk.waiting.push(sender);
             self.bell.notify_one();
@@ -275,4 +283,22 @@ impl Snapshots {
 
 fn closed() -> Error {
     Error::new(Kind::Unavailable, "the store was closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_19_readers_that_wait_are_bounded_and_those_who_gave_up_make_room() {
+        let snapshots = Snapshots::new();
+        for _ in 0..3 * MAX_WAITING {
+            drop(snapshots.fresh());
+        }
+        assert!(snapshots.desk.lock().waiting.len() <= MAX_WAITING);
+        let mut waiting: Vec<_> = (0..=MAX_WAITING).map(|_| snapshots.fresh()).collect();
+        let refused = waiting.pop().unwrap().try_recv().unwrap();
+        assert!(refused.is_err_and(|error| error.is_unavailable()));
+        assert!(waiting.pop().unwrap().try_recv().is_err(), "has no answer yet");
+    }
 }

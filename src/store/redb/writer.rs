@@ -5,10 +5,10 @@
 //! neighbouring rows are written to pages that are in hand. Nobody is answered before the commit.
 //!
 //! After an I/O error redb refuses everything on its handle, for ever. The writer then closes it
-//! and opens the file again, with a growing pause between attempts; meanwhile whoever asks gets an
-//! error at once, and when the fault is gone service goes on.
+//! and opens the file again: once right away, for which readers and what is queued wait, then with
+//! a growing pause between attempts, in which whoever asks gets an error at once. When the fault is
+//! gone service goes on. A panic of redb's is treated the same.
 
-use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 
 use redb::{Durability as RedbDurability, WriteTransaction};
 
+use super::answers::Answers;
 use super::batch::Batch;
-use super::queue::{Call, Job, Reply};
+use super::queue::{Call, Job};
 use super::snapshot::shielded;
 use super::{Durability, OpenFile, Shared, failure};
 use crate::error::{Error, Result};
 use crate::id::SessionId;
-use crate::keyring::KeyRing;
-use crate::store::{Access, Commit, EndReport, Op, Outcome, Sweep, Swept};
+use crate::store::{Access, Op, Sweep, Swept};
 
 /// Most jobs in one transaction.
 const MAX_BATCH: usize = 4096;
@@ -199,6 +199,9 @@ impl Writer<'_> {
             }
             Err(Spoiled { error, reopen }) => {
                 tracing::error!(%error, "a batch of changes failed");
+                if reopen {
+                    self.shared.give_up(file.number);
+                }
                 answers.send(Some(&error));
                 if reopen { Err(error) } else { Ok(()) }
             }
@@ -264,7 +267,7 @@ impl Writer<'_> {
     fn reopen(&mut self, cause: &Error) {
         tracing::warn!(error = %cause, "the session file is being reopened");
         self.unflushed = None;
-        self.shared.usable_from.fetch_max(self.openings + 1, Ordering::AcqRel);
+        self.shared.give_up(self.openings);
         let mut failed = self.shared.withdraw_file();
         let mut pause = FIRST_PAUSE;
         loop {
@@ -278,8 +281,7 @@ impl Writer<'_> {
             };
             self.shared.queue.pause(pause, &error);
             if self.shared.queue.is_closing() {
-                // Nothing comes in any more, so that this answers the last.
-                return self.shared.queue.fail_all(&error);
+                return;
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -289,19 +291,18 @@ impl Writer<'_> {
     fn try_to_reopen(&mut self, failed: &mut Option<Arc<OpenFile>>) -> Result<()> {
         if let Some(file) = failed.take() {
             match alone_within(LONGEST_CALL, file) {
-                // All it still does is to let go of its locks.
-                Ok(file) => drop(shielded(|| {
+                Ok(file) => {
+                    // Nobody begins another snapshot on that handle; this one keeps it in memory.
+                    self.shared.snapshots.withdraw();
+                    // All it still does is to let go of its locks.
                     drop(file);
-                    Ok(())
-                })),
+                }
                 Err(file) => {
                     *failed = Some(file);
                     return Err(still_read());
                 }
             }
         }
-        // Nobody begins another on that handle; what is kept in memory would still be read from.
-        self.shared.snapshots.withdraw();
         let database = self.shared.opener.open_existing()?;
         self.openings += 1;
         self.shared.lend_file(self.openings, database);
@@ -371,136 +372,5 @@ fn is_critical(job: &Job) -> bool {
         },
         Job::End(..) | Job::ChangeKeys(..) | Job::HoldKeys(_) => true,
         Job::Sweep(sweep, _) => sweep.purge,
-    }
-}
-
-/// Puts the result of `job` on hold, and says why it failed. If it panics, that is its result.
-fn hold<T>(
-    results: &mut Vec<(Reply<T>, Result<T>)>,
-    reply: Reply<T>,
-    job: impl FnOnce() -> Result<T>,
-) -> Option<Error> {
-    results.push((reply, Err(failure::panicked())));
-    let result = job();
-    let failed = result.as_ref().err().cloned();
-    if let Some((_, held)) = results.last_mut() {
-        *held = result;
-    }
-    failed
-}
-
-/// Jobs in hand, and results on hold until the commit.
-#[derive(Default)]
-struct Answers {
-    /// Commits in order of their session's ID, last first; those of one session in theirs.
-    waiting_commits: Vec<(Commit, Reply<Outcome>)>,
-    /// The others, last first.
-    waiting: Vec<Job>,
-    commits: Vec<(Reply<Outcome>, Result<Outcome>)>,
-    ends: Vec<(Reply<EndReport>, Result<EndReport>)>,
-    sweeps: Vec<(Reply<Swept>, Result<Swept>)>,
-    keys: Vec<(Reply<KeyRing>, Result<KeyRing>)>,
-    held: Vec<(Reply<()>, Result<()>)>,
-}
-
-impl Answers {
-    fn to(jobs: Vec<Job>) -> Self {
-        let mut answers = Self::default();
-        answers.wait_for(jobs);
-        answers
-    }
-
-    fn wait_for(&mut self, jobs: Vec<Job>) {
-        for job in jobs.into_iter().rev() {
-            match job {
-                Job::Commit(commit, reply) => self.waiting_commits.push((commit, reply)),
-                other => self.waiting.push(other),
-            }
-        }
-        // Stable.
-        self.waiting_commits.sort_by_key(|(commit, _)| Reverse(commit.id));
-    }
-
-    /// Carries out what waits. An error means that the transaction can no longer be trusted; what
-    /// was not carried out keeps waiting, for [`send`](Self::send).
-    fn carry_out(&mut self, batch: &mut Batch<'_>, touches: &[(SessionId, Access)]) -> Result<()> {
-        while let Some((commit, reply)) = self.waiting_commits.pop() {
-            let mut spoiled = None;
-            hold(&mut self.commits, reply, || {
-                batch.commit(&commit).unwrap_or_else(|error| {
-                    spoiled = Some(error.clone());
-                    Err(error)
-                })
-            });
-            spoiled.map_or(Ok(()), Err)?;
-        }
-        for (id, access) in touches {
-            batch.touch(id, access)?;
-        }
-        while let Some(job) = self.waiting.pop() {
-            self.carry_out_other(batch, job)?;
-        }
-        Ok(())
-    }
-
-    fn carry_out_other(&mut self, batch: &mut Batch<'_>, job: Job) -> Result<()> {
-        match job {
-            Job::Commit(commit, reply) => {
-                self.waiting_commits.push((commit, reply));
-                Ok(())
-            }
-            Job::End(end, reply) => {
-                hold(&mut self.ends, reply, || batch.end(&end)).map_or(Ok(()), Err)
-            }
-            Job::Sweep(sweep, reply) => {
-                hold(&mut self.sweeps, reply, || batch.sweep(&sweep)).map_or(Ok(()), Err)
-            }
-            Job::ChangeKeys(change, reply) => {
-                let failed = hold(&mut self.keys, reply, || batch.change_keys(change));
-                // A refused change (unknown key, full ring) has written nothing.
-                failed.filter(failure::needs_reopening).map_or(Ok(()), Err)
-            }
-            Job::HoldKeys(reply) => {
-                batch.hold_keys();
-                hold(&mut self.held, reply, || Ok(())).map_or(Ok(()), Err)
-            }
-        }
-    }
-
-    /// Answers those who lost a compare-and-set, and says how many they are. Theirs is no
-    /// success: what they are shown need not be durable, since they can only compare with it.
-    fn send_changed(&mut self) -> usize {
-        let lost =
-            |(_, result): &mut (_, Result<Outcome>)| matches!(result, Ok(Outcome::Changed(_)));
-        let changed: Vec<_> = self.commits.extract_if(.., lost).collect();
-        let count = changed.len();
-        for (reply, result) in changed {
-            reply.send(result);
-        }
-        count
-    }
-
-    /// Answers everybody; with `failure`, nobody is told of a success.
-    fn send(self, failure: Option<&Error>) {
-        fn each<T>(answers: Vec<(Reply<T>, Result<T>)>, failure: Option<&Error>) {
-            for (reply, result) in answers {
-                reply.send(match failure {
-                    Some(error) => result.and_then(|_| Err(error.clone())),
-                    None => result,
-                });
-            }
-        }
-        each(self.commits, failure);
-        each(self.ends, failure);
-        each(self.sweeps, failure);
-        each(self.keys, failure);
-        each(self.held, failure);
-        let Some(error) = failure else { return };
-        for (_, reply) in self.waiting_commits {
-            reply.send(Err(error.clone()));
-        }
-        for job in self.waiting {
-            job.fail(error.clone());
-        }
     }
 }
