@@ -94,7 +94,7 @@ impl Opener {
                 self.database(|builder| builder.create_with_backend(FileBackend::new(file)?))?
             }
         };
-        read_state(&database)?;
+        self.read_state(&database)?;
         if self.verify {
             verify(&database)?;
         }
@@ -107,7 +107,47 @@ impl Opener {
             .map(File::from)
             .map_err(|errno| self.cannot_open(errno))?;
         self.check(&file)?;
+        self.look_inside(&file)?;
         Ok(file)
+    }
+
+    /// Refuses another program's database, or that of a newer version, before redb writes to it,
+    /// which it does on any opening but this. A file that needs a repair cannot be looked into.
+    fn look_inside(&self, file: &File) -> Result<()> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(0).set_concurrency_mode(self.mode());
+        let look = || -> Option<Result<FileState>> {
+            let backend = FileBackend::new(file.try_clone().ok()?).ok()?;
+            Some(self.read_state(&builder.open_read_only_with_backend(backend).ok()?))
+        };
+        match catch_unwind(AssertUnwindSafe(look)) {
+            Ok(Some(Err(error))) if error.is_invalid() || error.is_version_mismatch() => Err(error),
+            // What else may be wrong shows when it is opened.
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the file is a session file of a version that can be used.
+    fn read_state(&self, database: &impl ReadableDatabase) -> Result<FileState> {
+        let path = self.shown();
+        let read = || -> Result<FileState> {
+            let txn = database.begin_read().map_err(failure::before_commit)?;
+            let meta = txn.open_table(tables::META).map_err(|error| match error {
+                redb::TableError::Storage(error) => failure::before_commit(error),
+                other => {
+                    let message = format!("{path} is a redb database, but not a session file");
+                    Error::new(Kind::Invalid, message).with_source(other)
+                }
+            })?;
+            let state = meta.get(tables::STATE).map_err(failure::before_commit)?;
+            let state = state.ok_or_else(|| Error::new(Kind::Corrupt, "the file has no state"))?;
+            FileState::open(state.value())
+        };
+        catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(failure::panicked()))
+    }
+
+    fn mode(&self) -> ConcurrencyMode {
+        if self.exclusive { ConcurrencyMode::ExclusiveWriter } else { ConcurrencyMode::MultiWriter }
     }
 
     fn cannot_open(&self, errno: rustix::io::Errno) -> Error {
@@ -213,13 +253,8 @@ impl Opener {
     }
 
     fn database(&self, open: impl FnOnce(&redb::Builder) -> Opened) -> Result<Database> {
-        let mode = if self.exclusive {
-            ConcurrencyMode::ExclusiveWriter
-        } else {
-            ConcurrencyMode::MultiWriter
-        };
         let mut builder = Database::builder();
-        builder.set_cache_size(self.cache_size).set_concurrency_mode(mode);
+        builder.set_cache_size(self.cache_size).set_concurrency_mode(self.mode());
         builder.set_check_integrity_on_open(self.verify);
         match catch_unwind(AssertUnwindSafe(|| open(&builder))) {
             Ok(Ok(database)) => Ok(database),
@@ -351,20 +386,4 @@ fn initialise(database: &Database, ring: &KeyRing) -> Result<()> {
         meta.insert(tables::STATE, state.seal().as_slice()).map_err(failure::before_commit)?;
     }
     txn.commit().map_err(failure::in_commit)
-}
-
-/// Whether the file is a session file of a version that can be used.
-fn read_state(database: &Database) -> Result<FileState> {
-    let read = || -> Result<FileState> {
-        let txn = database.begin_read().map_err(failure::before_commit)?;
-        let meta = txn.open_table(tables::META).map_err(|error| match error {
-            redb::TableError::Storage(error) => failure::before_commit(error),
-            other => Error::new(Kind::Invalid, "it is a redb database, but not a session file")
-                .with_source(other),
-        })?;
-        let state = meta.get(tables::STATE).map_err(failure::before_commit)?;
-        let state = state.ok_or_else(|| Error::new(Kind::Corrupt, "the file has no state"))?;
-        FileState::open(state.value())
-    };
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(failure::panicked()))
 }
