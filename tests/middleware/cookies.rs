@@ -320,6 +320,12 @@ impl Log {
     }
 
     fn capture(&self) -> tracing::subscriber::DefaultGuard {
+        // With a single subscriber alive, an event that another thread comes by first is taken for
+        // one that nobody wants.
+        static SECOND: std::sync::OnceLock<tracing::Dispatch> = std::sync::OnceLock::new();
+        SECOND.get_or_init(|| {
+            tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish())
+        });
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
