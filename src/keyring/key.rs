@@ -261,7 +261,9 @@ impl Key {
     fn absorb(&self, parts: [&[u8]; 2]) -> Hmac<Sha256> {
         let mut mac = self.secret.mac.clone();
         // In place: the state is some 200 bytes, and moving it costs as much as a block.
-        parts.iter().for_each(|part| mac.update(part));
+        for part in parts {
+            mac.update(part);
+        }
         mac
     }
 }

@@ -242,9 +242,9 @@ impl Changes {
 
 impl fmt::Debug for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Changes")
-            .field("clear", &self.clear)
-            .field("keys", &self.iter().map(|(key, _)| key).collect::<Vec<_>>())
-            .finish()
+        let Self { clear, entries } = self;
+        let keys: Vec<_> =
+            entries.iter().flat_map(|entries| entries.iter()).map(|e| &e.key).collect();
+        f.debug_struct("Changes").field("clear", clear).field("keys", &keys).finish()
     }
 }

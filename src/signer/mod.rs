@@ -76,7 +76,7 @@ impl TimedSigner {
         })?;
         let signed = format!("{VERSION}{}", BASE64_URL_SAFE_NO_PAD.encode(&body));
         let mac = self.key.mac([LABEL, signed.as_bytes()]);
-        let text = format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(&mac));
+        let text = format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac));
         if text.len() > Self::MAX_LEN {
             return Err(Error::new(
                 Kind::TooLarge,
