@@ -37,7 +37,7 @@ fn verify(text: &str) -> Result<Ticket, SignerError> {
 fn signed(body: &str) -> String {
     let signed = format!("1.{body}");
     let mac = key().mac([LABEL, signed.as_bytes()]);
-    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(&mac))
+    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac))
 }
 
 #[test]
