@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release --example counter [ADDRESS [FILE]]` serves on 127.0.0.1:18080 from
 //! `sessions.redb`. Several may be started on one file, each on its own address.
+#![allow(clippy::print_stdout, reason = "a program, not a library")]
 
 use axum::response::Html;
 use axum::routing::get;

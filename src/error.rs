@@ -157,6 +157,7 @@ impl Error {
         Self(Box::new(Inner { kind, message: message.into(), source: None }))
     }
 
+    #[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "what responses are made of"))]
     pub(crate) fn kind(&self) -> Kind {
         self.0.kind
     }

@@ -1,4 +1,44 @@
-//! Server-side sessions for axum.
+//! Server-side sessions for axum: the browser holds one signed cookie, a store holds the rest.
+//!
+//! ```no_run
+//! # #[cfg(all(feature = "axum", feature = "redb"))] mod demo {
+//! use axum::{Router, routing::get};
+//! use fastsession::{RedbStore, Session, SessionLayer};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let store = RedbStore::open("sessions.redb")?;
+//!     let app = Router::new()
+//!         .route("/", get(counter))
+//!         .layer(SessionLayer::new(store));
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:18080").await?;
+//!     Ok(axum::serve(listener, app).await?)
+//! }
+//!
+//! async fn counter(session: Session) -> fastsession::Result<String> {
+//!     let visits = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
+//!     Ok(format!("{visits}"))
+//! }
+//! # }
+//! # fn main() {}
+//! ```
+//!
+//! # The parts
+//!
+//! - [`SessionLayer`] wraps a `Router`; [`Session`] is what a handler
+//!   takes as an argument. Nothing is verified or loaded until a handler asks.
+//! - [`MemoryStore`] and [`RedbStore`] keep the sessions; [`SessionStore`] is the trait they
+//!   implement, with its contract in [`store`] and its test suite in [`testing`].
+//! - A [`SessionToken`] is the secret in the cookie; a [`SessionId`], derived from it, is the name
+//!   it is stored, listed and logged under, and opens nothing.
+//! - A [`KeyRing`] signs the cookie. It is kept by the store and rotated while serving.
+//! - [`Error`] is one opaque type with predicates; what is the store's fault becomes a 503.
+//! - The `fastsession` tool, which an application can also carry: [`cli`].
+//!
+//! # Features
+//!
+//! `redb` ([`RedbStore`]), `axum` (layer and extractor) and `cli` (the tool) are on by default. An
+//! application wants `default-features = false, features = ["redb", "axum"]`.
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -34,3 +74,8 @@ pub use signer::{SignerError, TimedSigner};
 #[cfg(feature = "redb")]
 pub use store::{Durability, RedbStore};
 pub use store::{Filter, MemoryStore, Selector, SessionCap, SessionStore, Summary};
+
+/// The README's program compiles.
+#[cfg(all(doctest, feature = "axum", feature = "redb"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -264,6 +264,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     #[track_caller]
+    #[allow(clippy::needless_pass_by_value, reason = "shorter where it is called")]
     fn returns<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: T) {
         let bytes = encode("k", &value).unwrap();
         assert_eq!(decode::<T>("k", &bytes).unwrap(), value);

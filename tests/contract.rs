@@ -1,6 +1,7 @@
 //! The contract suite, run against every store of this crate.
 //!
 //! `FASTSESSION_ROUNDS` sets how often each race is run.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use fastsession::testing::contract::{DEFAULT_ROUNDS, Opened, Setup, Suite};
 use fastsession::{MemoryStore, Result};

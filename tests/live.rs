@@ -1,6 +1,7 @@
 //! One file, several real processes: servers, the command-line tool, `kill -9`.
 //!
 //! `FASTSESSION_UPDATES` sets how many updates each of 64 clients makes in the long race.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -179,4 +180,60 @@ fn the_tool_says_what_is_wrong_with_the_file() {
     assert!(!missing.exists(), "list created a file");
 
     assert_eq!(run_tool(dir.path(), &["list"]).status.code(), Some(1));
+}
+
+fn page(client: &mut Client) -> String {
+    let response = client.get("/").unwrap();
+    assert_eq!(response.status, 200, "{}", response.body);
+    assert_eq!(response.header("cache-control"), Some("no-store"));
+    response.body
+}
+
+fn sign_in(client: &mut Client, name: &str) {
+    assert_eq!(client.post("/login", &format!("name={name}")).unwrap().status, 303);
+    assert!(page(client).contains(&format!("Hello, {name}")));
+}
+
+#[test]
+fn rule_11_devices_are_ended_from_the_page_and_from_the_tool() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("login.redb");
+    let server = Server::start("login", &file);
+    let [mut phone, mut laptop, mut other] = [server.client(), server.client(), server.client()];
+    for device in [&mut phone, &mut laptop, &mut other] {
+        sign_in(device, "alice");
+    }
+    assert!(page(&mut phone).contains("3 devices"));
+
+    // One, from the page.
+    let listed = json(&tool_says(&file, &["list", "--user", "alice", "--json"]));
+    assert_eq!(listed.as_array().unwrap().len(), 3);
+    let html = page(&mut phone);
+    let id = html.split("name=\"id\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    assert_eq!(phone.post("/end", &format!("id={id}")).unwrap().status, 303);
+    let left = [page(&mut laptop), page(&mut other)];
+    assert_eq!(left.iter().filter(|html| html.contains("Hello, alice")).count(), 1);
+
+    // All others, from the page.
+    assert_eq!(phone.post("/end-others", "").unwrap().status, 303);
+    assert!(page(&mut phone).contains("one device"));
+    assert!(page(&mut laptop).contains("Sign in") && page(&mut other).contains("Sign in"));
+
+    // All of one user, from the tool; a login afterwards is a new session.
+    sign_in(&mut laptop, "alice");
+    let ended = json(&tool_says(&file, &["expire", "--user", "alice", "--yes", "--json"]));
+    assert_eq!(ended["ended"], 2);
+    let since = Instant::now();
+    while page(&mut phone).contains("Hello") {
+        assert!(since.elapsed() < Duration::from_secs(1), "the ended session is still served");
+    }
+    sign_in(&mut phone, "alice");
+    assert!(page(&mut phone).contains("one device"));
+
+    // Signed out; the old cookie opens nothing.
+    let replayed = phone.cookie.clone();
+    assert_eq!(phone.post("/logout", "").unwrap().status, 303);
+    assert_eq!(phone.cookie, None, "the cookie was not deleted");
+    phone.cookie = replayed;
+    assert!(page(&mut phone).contains("Sign in"));
 }

@@ -1,4 +1,5 @@
 //! The file: what is refused, what survives, what two handles see of each other.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -36,6 +37,11 @@ impl Fixture {
 
     fn open(&self) -> RedbStore {
         self.builder().open().unwrap()
+    }
+
+    /// Opens a file that may be refused, or may not.
+    fn open_damaged(&self) -> fastsession::Result<RedbStore> {
+        self.builder().open()
     }
 }
 
@@ -241,4 +247,38 @@ fn contradictory_options_are_refused() {
     assert!(fixture.builder().durability(interval).open().unwrap_err().is_invalid());
     assert!(fixture.builder().mode(0o644).open().unwrap_err().is_invalid());
     fixture.builder().exclusive().durability(interval).open().unwrap();
+}
+
+#[tokio::test]
+async fn rule_18_a_flipped_bit_is_found_and_never_read_as_data() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let mut ids = Vec::new();
+    for n in 0..200 {
+        ids.push(create(&store, (n % 3 == 0).then_some("alice")).await);
+    }
+    store.close().await.unwrap();
+    drop(fixture.builder().verify_on_open().open().unwrap());
+    let path = fixture.path();
+    let whole = fs::read(&path).unwrap();
+    // One bit here and there, in pages of every kind.
+    for position in (0..whole.len()).step_by(whole.len() / 41) {
+        let mut bytes = whole.clone();
+        bytes[position] ^= 1 << (position % 8);
+        fs::write(&path, &bytes).unwrap();
+        let verified = fixture.builder().verify_on_open().open();
+        fs::write(&path, &bytes).unwrap();
+        let Ok(store) = fixture.open_damaged() else { continue };
+        for id in &ids {
+            match store.load(id, &Access::at(START)).await {
+                Ok(Loaded::Live(record)) => assert_eq!(record.data().get("k"), Some(&[1][..])),
+                Ok(Loaded::Absent(absence)) => assert!(
+                    verified.is_err() || absence == Absence::Corrupt,
+                    "byte {position}: {absence:?}, and the walk found nothing"
+                ),
+                Err(error) => assert!(error.is_store_failure(), "{error:?}"),
+            }
+        }
+        store.close().await.ok();
+    }
 }

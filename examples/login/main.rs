@@ -2,6 +2,7 @@
 //!
 //! `cargo run --example login [ADDRESS [FILE]]` serves on 127.0.0.1:18081 from `login.redb`.
 //! Open it in two browsers to see them as two devices.
+#![allow(clippy::print_stdout, reason = "a program, not a library")]
 
 use axum::Form;
 use axum::Router;
@@ -45,7 +46,7 @@ async fn home(session: Session) -> fastsession::Result<Response> {
     let html = match session.user().await? {
         Some(user) => {
             let id = session.id().await?;
-            page::devices(&user, id, session.label().await?, &session.siblings().await?)
+            page::devices(&user, id, session.label().await?.as_deref(), &session.siblings().await?)
         }
         None => page::sign_in(),
     };

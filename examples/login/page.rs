@@ -16,10 +16,10 @@ pub(crate) fn sign_in() -> String {
 pub(crate) fn devices(
     user: &str,
     id: Option<SessionId>,
-    label: Option<String>,
+    label: Option<&str>,
     others: &[Summary],
 ) -> String {
-    let mut rows = device(label.as_deref(), id, "This device", None);
+    let mut rows = device(label, id, "This device", None);
     for other in others {
         let end = format!(
             r#"<form method="post" action="/end"><input type="hidden" name="id" value="{}"><button>End</button></form>"#,

@@ -17,9 +17,12 @@ Exit codes:
   5  corruption found
   6  version mismatch";
 
+/// The heading of what every verb takes.
+const GLOBAL: &str = "Global options";
+
 /// Look at sessions, end them and rotate their keys, while the application serves.
 #[derive(Debug, Parser)]
-#[command(name = "fastsession", version, after_help = EXIT_CODES)]
+#[command(name = "fastsession", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub(crate) struct CommandLine {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -31,23 +34,23 @@ pub(crate) struct CommandLine {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// The database; else `FASTSESSION_DB`, else ./sessions.redb
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     pub(crate) db: Option<PathBuf>,
     /// How long to wait for a lock
-    #[arg(long, global = true, value_name = "DURATION", default_value = "5s",
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DURATION", default_value = "5s",
           value_parser = parse_duration)]
     pub(crate) wait: Duration,
     /// How to write the result
-    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Short for `--format json`
-    #[arg(long, global = true, conflicts_with = "format")]
+    #[arg(long, global = true, help_heading = GLOBAL, conflicts_with = "format")]
     json: bool,
     /// When to use colour
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     pub(crate) color: ColorChoice,
     /// Write nothing but data and errors
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(crate) quiet: bool,
 }
 
@@ -97,7 +100,7 @@ pub(crate) enum Verb {
     /// Remove what is over; never ends a live session, never asks
     Purge(PurgeArgs),
     /// Look at the signing keys and change them
-    #[command(subcommand)]
+    #[command(subcommand, disable_help_subcommand = true)]
     Key(KeyVerb),
     /// Count sessions, users and bytes
     Stats,
@@ -150,8 +153,6 @@ pub(crate) enum StateArg {
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    #[command(flatten)]
-    pub(crate) filter: FilterArgs,
     /// Order of the rows, smallest first; without it by ID, as they stream
     #[arg(long, value_enum)]
     pub(crate) sort: Option<SortKey>,
@@ -164,6 +165,9 @@ pub(crate) struct ListArgs {
     /// Show it anew every second, until Ctrl-C
     #[arg(long)]
     pub(crate) watch: bool,
+    // Last: its heading covers all that follows.
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
 }
 
 /// What to sort by.
@@ -185,7 +189,8 @@ pub(crate) struct InspectArgs {
     /// Hide values; keys, types and sizes stay
     #[arg(long)]
     pub(crate) redact: bool,
-    /// Judge the cookie on standard input: its value, `name=value` or a whole `Cookie:` line
+    /// Judge the cookie on standard input: its value, `name=value`, or a whole `Cookie:`
+    /// or `Set-Cookie:` line
     #[arg(long, value_name = "-")]
     pub(crate) cookie: Option<String>,
     /// The cookie's name, which its signature covers; else __Host-sid and sid are tried
@@ -200,8 +205,6 @@ pub(crate) struct ExpireArgs {
     /// Session IDs, or their beginnings; `-` reads them from standard input
     #[arg(value_name = "ID")]
     pub(crate) ids: Vec<String>,
-    #[command(flatten)]
-    pub(crate) filter: FilterArgs,
     /// Everyone's sessions
     #[arg(long, conflicts_with_all = ["ids", "user", "realm", "anonymous", "idle_for",
                                       "older_than", "newer_than"])]
@@ -210,6 +213,9 @@ pub(crate) struct ExpireArgs {
     pub(crate) dry_run: DryRun,
     #[command(flatten)]
     pub(crate) assent: Assent,
+    // Last: its heading covers all that follows.
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
 }
 
 #[derive(Debug, Args)]

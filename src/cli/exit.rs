@@ -96,10 +96,12 @@ fn code_of(error: &Error) -> u8 {
 
 fn advice(error: &Error) -> Option<&'static str> {
     Some(if error.is_in_use() {
-        "stop the process that holds it, or allow more time with --wait"
+        "stop the process that holds it; if it is only busy, allow more time with --wait"
     } else if error.is_version_mismatch() {
         "use the fastsession of the application's own version"
     } else if error.is_forbidden() {
+        // Where it is not the system but the file's owner or mode, the message says what to do.
+        error.source()?;
         "run this as the user that the application runs as"
     } else if error.is_full() {
         "make room: `purge` removes what is over"
@@ -107,6 +109,12 @@ fn advice(error: &Error) -> Option<&'static str> {
         "change its keys where the application gets them from"
     } else if error.is_unknown_outcome() {
         "look with `list` whether it was done, and repeat it if not"
+    } else if error.is_corrupt() {
+        "nothing was changed; keep the file, and put a backup in its place"
+    } else if error.is_unavailable()
+        && error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).is_some()
+    {
+        "check the path, and the disk it is on"
     } else if error.is_unavailable() {
         "try again, or allow more time with --wait"
     } else {
@@ -136,7 +144,17 @@ mod tests {
         let failure = Failure::from(error);
         assert_eq!(failure.what, "the file cannot be read");
         assert_eq!(failure.why.as_deref(), Some("the disk is gone"));
-        assert!(failure.next.is_some());
+        assert!(failure.next.unwrap().contains("disk"));
+    }
+
+    #[test]
+    fn a_failure_advises_nothing_beside_the_point() {
+        let next = |error: Error| Failure::from(error).next.unwrap_or_default();
+        let mode = Error::new(Kind::Forbidden, "it is open to every user; `chmod o=` closes it");
+        assert_eq!(next(mode.clone()), "");
+        let system = mode.with_source(io::Error::from(io::ErrorKind::PermissionDenied));
+        assert!(next(system).contains("user"));
+        assert!(next(Error::unavailable("no answer in time")).contains("--wait"));
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::error::Result;
 use crate::store::{RedbStore, SessionStore};
 
 const DEFAULT_PATH: &str = "./sessions.redb";
+/// What opening a file or a commit may take though nobody is in the way: `--wait 0s` waits for no
+/// other process, but must not fail for want of time.
+const LEAST_WAIT: Duration = Duration::from_millis(200);
 
 /// The database's path and who gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +73,7 @@ pub(crate) fn open(
 
 /// Opens the file at `location`, which must exist, waiting for its locks at most `wait`.
 pub(crate) fn existing(location: &Location, wait: Duration) -> Result<Arc<dyn SessionStore>> {
+    let wait = wait.max(LEAST_WAIT);
     let builder = RedbStore::builder(&location.path).must_exist().wait(wait).without_sweeping();
     Ok(Arc::new(builder.open()?))
 }
@@ -89,6 +93,15 @@ mod tests {
         let location = Location::find(flag.map(Path::new), environment.map(Into::into));
         let opener = |_: &Location, _| Err(Error::new(Kind::NotFound, "no such file"));
         open(&opener, &location, Duration::ZERO, "fastsession").err().unwrap()
+    }
+
+    #[test]
+    fn a_free_file_is_opened_without_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sessions.redb");
+        let location = Location::find(Some(&path), None);
+        create(&location).unwrap();
+        assert!(existing(&location, Duration::ZERO).is_ok());
     }
 
     #[test]

@@ -120,15 +120,16 @@ impl<S: SessionStore, R: Realm> SessionLayer<S, R> {
         })
     }
 
-    /// When sessions are over. Default: 24 hours idle, 30 days absolute. Of a session's own and
-    /// these, the earlier wins.
+    /// When sessions are over. Default: 24 hours idle, 30 days absolute. Of these and those a
+    /// session was created under, the earlier wins; one that was
+    /// [remembered](crate::Session::remember) has its own instead.
     #[must_use]
     pub fn with_timeouts(self, timeouts: Timeouts) -> Self {
         self.set(|settings| settings.timeouts = Some(timeouts))
     }
 
     /// How long activity may go unrecorded. Default: a twentieth of the idle timeout, at most 5
-    /// minutes.
+    /// minutes. Never more than half of a session's own idle timeout.
     #[must_use]
     pub fn with_touch_interval(self, interval: Duration) -> Self {
         self.set(|settings| settings.touch_interval = Some(interval))

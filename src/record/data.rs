@@ -201,6 +201,21 @@ impl Changes {
         }
     }
 
+    /// What is left of these changes once `committed` was: an earlier state of them.
+    pub(crate) fn settle(&mut self, committed: &Self) {
+        if self.clear && !committed.clear {
+            return;
+        }
+        let cleared = std::mem::take(&mut self.clear);
+        for Entry { key, value } in committed.entries() {
+            match self.place(key) {
+                Ok(place) if self.entries()[place].value == *value => self.forget(key),
+                Err(_) if cleared => self.put(key, None),
+                _ => {}
+            }
+        }
+    }
+
     /// The packed data after these changes to `before`.
     pub fn apply(&self, before: Data<'_>) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.most_bytes(before));
@@ -242,9 +257,9 @@ impl Changes {
 
 impl fmt::Debug for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { clear, entries } = self;
-        let keys: Vec<_> =
-            entries.iter().flat_map(|entries| entries.iter()).map(|e| &e.key).collect();
-        f.debug_struct("Changes").field("clear", clear).field("keys", &keys).finish()
+        f.debug_struct("Changes")
+            .field("clear", &self.clear)
+            .field("keys", &self.iter().map(|(key, _)| key).collect::<Vec<_>>())
+            .finish_non_exhaustive()
     }
 }

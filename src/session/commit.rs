@@ -9,7 +9,7 @@
 
 use super::Inner;
 use super::shared::broken_contract;
-use super::state::{CookieDue, Live, Lost, Step};
+use super::state::{CookieDue, Live, Lost, Staged, Step};
 use crate::error::{Error, Kind, Result};
 use crate::id::{SessionId, SessionToken};
 use crate::keyring::seal;
@@ -107,6 +107,7 @@ impl Inner {
     async fn create(&self, draft: Draft, version: u64, user: Option<Box<str>>) -> Result<bool> {
         let token = SessionToken::generate()?;
         let cookie = self.seal(&token).await?;
+        let signs_in = user.clone();
         let op = Op::Create {
             realm: self.shared.settings.realm.map(Into::into),
             draft: draft.clone(),
@@ -115,7 +116,7 @@ impl Inner {
         match self.shared.commit(token.id(), op).await? {
             Outcome::Committed(record) => {
                 self.state.lock().settle(&draft, version);
-                self.install_new(token, record, cookie);
+                self.install_new(token, record, cookie, signs_in.as_deref());
                 Ok(true)
             }
             Outcome::Exists => Ok(false),
@@ -144,30 +145,35 @@ impl Inner {
         user: Option<Box<str>>,
     ) -> Result<bool> {
         let cookie = self.seal(&token).await?;
-        let signs_in = user.is_some();
+        let signs_in = user.clone();
         let op = Op::Renew {
             new_id: token.id(),
             draft: draft.clone(),
             login: self.login_of(user),
             grace: self.shared.settings.grace,
         };
-        let record = match self.shared.commit(id, op).await? {
-            Outcome::Committed(record) => record,
+        match self.shared.commit(id, op).await? {
+            Outcome::Committed(record) => {
+                self.state.lock().settle(&draft, version);
+                self.install_new(token, record, cookie, signs_in.as_deref());
+                Ok(true)
+            }
             Outcome::Exists => {
                 if let Some(staged) = &mut self.state.lock().staged {
                     staged.token = None;
                 }
-                return Ok(false);
+                Ok(false)
             }
             Outcome::Absent(absence) => match self.earlier_try(&token, absence).await? {
-                Some(record) => record,
-                None => return self.renewal_lost(absence, signs_in),
+                // How much of the draft it took is not known: all of it goes into the next step.
+                Some(record) => {
+                    self.install_new(token, record, cookie, signs_in.as_deref());
+                    Ok(false)
+                }
+                None => self.renewal_lost(absence, signs_in.is_some()),
             },
-            Outcome::Changed(_) => return Err(broken_contract()),
-        };
-        self.state.lock().settle(&draft, version);
-        self.install_new(token, record, cookie);
-        Ok(true)
+            Outcome::Changed(_) => Err(broken_contract()),
+        }
     }
 
     /// The renewed session, if an earlier try of the same renewal went through after all.
@@ -195,14 +201,20 @@ impl Inner {
         Ok(false)
     }
 
-    fn install_new(&self, token: SessionToken, record: Record, cookie: String) {
+    /// The session is the one of `token` now, and `user` is signed in if it was a login. What a
+    /// clone of the handle has staged meanwhile stays, for a token after this one.
+    fn install_new(&self, token: SessionToken, record: Record, cookie: String, user: Option<&str>) {
         let mut state = self.state.lock();
         let id = token.id();
         tracing::debug!(%id, "session committed under a new ID");
         let read_at = record.last_seen_at();
         state.live = Some(Live { id, token: Some(token), record, read_at });
         state.lost = None;
-        state.staged = None;
+        state.staged = state
+            .staged
+            .take()
+            .filter(|staged| staged.user.as_deref() != user)
+            .map(|staged| Staged { token: None, ..staged });
         state.create_empty = false;
         state.resign = false;
         state.cookie = CookieDue::Set(cookie);

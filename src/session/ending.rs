@@ -76,7 +76,7 @@ impl Inner {
         let mut watched = None;
         loop {
             if self.loaded().await.is_ok() {
-                let id = watched.or_else(|| self.state.lock().live.as_ref().map(|live| live.id));
+                let id = watched.or_else(|| self.state.lock().watchable());
                 let Some(id) = id else { return };
                 watched = Some(id);
                 match self.shared.load(&id).await {
@@ -95,6 +95,11 @@ impl Inner {
 }
 
 impl State {
+    /// The session whose end is this handle's, also after a write has found it renewed.
+    fn watchable(&self) -> Option<SessionId> {
+        self.live.as_ref().map(|live| live.id).or(self.lost_id)
+    }
+
     /// Whether the session is known to have ended, rather than to have been replaced.
     fn was_ended(&self) -> bool {
         self.origin == Some(Origin::Ended)
@@ -169,7 +174,8 @@ impl<R: Realm> Session<R> {
     }
 
     /// Waits for the end of the session, whoever ends it and however, and returns within a
-    /// second of it. A renewal is not an end. Returns at once if there is no session.
+    /// second of it. A renewal is not an end, though this handle can then no longer write. Returns
+    /// at once if there is no session.
     ///
     /// Needs a tokio runtime with its timer enabled.
     ///

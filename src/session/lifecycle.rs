@@ -47,7 +47,12 @@ impl Inner {
         if state.user().is_some_and(|former| *former != *user) {
             state.discard();
         }
-        let token = state.staged.take().and_then(|staged| staged.token);
+        // A token that was tried for somebody else may have signed them in.
+        let token = state
+            .staged
+            .take()
+            .filter(|staged| staged.user.as_deref() == Some(&user))
+            .and_then(|staged| staged.token);
         state.staged = Some(Staged { user: Some(user), token });
         Ok(())
     }

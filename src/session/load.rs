@@ -1,6 +1,7 @@
 //! From a carried cookie to a session: looked at once, when first asked for.
 
 use super::Inner;
+use super::carried::Carried;
 use super::shared::Shared;
 use super::state::{Live, Lost};
 use crate::cookie::{Candidates, MAX_CANDIDATES};
@@ -11,8 +12,6 @@ use crate::keyring::{KeyRing, Refusal, Unsealed, unseal};
 use crate::origin::Origin;
 use crate::record::Absence;
 use crate::store::{Access, Loaded};
-
-use super::carried::Carried;
 
 /// What became of the carried cookie.
 struct Conclusion {

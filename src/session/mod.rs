@@ -34,6 +34,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -155,11 +156,15 @@ impl<R: Realm> fmt::Debug for Session<R> {
     }
 }
 
+/// How long an unwinding thread waits for others, who never hold the state for long; without end
+/// it must not, since it may hold it itself.
+const UNWIND_PATIENCE: Duration = Duration::from_millis(100);
+
 /// Notices that the handler panics, which a layer within may turn into an ordinary 500.
 impl<R: Realm> Drop for Session<R> {
     fn drop(&mut self) {
         if std::thread::panicking()
-            && let Some(mut state) = self.inner.state.try_lock()
+            && let Some(mut state) = self.inner.state.try_lock_for(UNWIND_PATIENCE)
         {
             state.panicked = true;
         }

@@ -13,7 +13,7 @@ use crate::id::SessionId;
 use crate::keyring::{KeyRing, Scope};
 use crate::record::Record;
 use crate::store::{
-    Access, Commit, DEFAULT_MAX_DATA_BYTES, Freshness, Loaded, Op, Outcome, SessionCap,
+    Access, Answer, Commit, DEFAULT_MAX_DATA_BYTES, Freshness, Loaded, Op, Outcome, SessionCap,
     SessionStore,
 };
 
@@ -41,7 +41,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The defaults, where the cookie is meant for `realm`.
+    /// The defaults for sessions of `realm`, with their records' own timeouts.
     pub(crate) fn new(realm: Option<&'static str>) -> Self {
         let cookie = CookieOptions::default();
         Self {
@@ -61,6 +61,13 @@ impl Settings {
         self.touch_interval
             .unwrap_or_else(|| self.timeouts.unwrap_or_default().default_touch_interval())
     }
+
+    /// A session's own idle timeout may be far shorter than the layer's: whoever is active is to
+    /// be recorded before it has passed.
+    fn touch_interval_of(&self, record: &Record) -> Duration {
+        let share = if self.touch_interval.is_some() { 2 } else { 20 };
+        self.touch_interval().min(record.idle_timeout() / share)
+    }
 }
 
 /// Settings and store of one layer.
@@ -72,7 +79,8 @@ pub(crate) struct Shared {
 
 struct Reread {
     began: Instant,
-    ring: KeyRing,
+    /// A failure is shared, too: whoever waited for it does not wait for another one.
+    ring: Result<KeyRing>,
 }
 
 /// Another layer of the same settings and store.
@@ -109,15 +117,21 @@ impl Shared {
     }
 
     pub(crate) async fn commit(&self, id: SessionId, op: Op) -> Result<Outcome> {
+        self.ask(id, op).await
+    }
+
+    /// Hands a commit to the store; the answer may be awaited later.
+    pub(crate) fn ask(&self, id: SessionId, op: Op) -> Answer<Outcome> {
         let (access, max_data_bytes) = (self.access(), self.settings.max_data_bytes);
-        self.store.commit(Commit { id, access, max_data_bytes, op }).await
+        self.store.commit(Commit { id, access, max_data_bytes, op })
     }
 
     /// Records activity at `at`, unless some was recorded within the touch interval.
     pub(crate) fn touch(&self, live: &Live, at: Timestamp) -> Option<Record> {
         let Settings { timeouts, .. } = self.settings;
         let touch_interval = self.settings.touch_interval();
-        if at.saturating_since(live.record.last_seen_at()) < touch_interval {
+        let unrecorded = at.saturating_since(live.record.last_seen_at());
+        if unrecorded < self.settings.touch_interval_of(&live.record) {
             return None;
         }
         self.store.touch(&live.id, &Access { at, timeouts, touch_interval });
@@ -135,14 +149,14 @@ impl Shared {
         let mut last = self.rereads.lock().await;
         if let Some(last) = &*last {
             if last.began > asked {
-                return Ok(last.ring.clone());
+                return last.ring.clone();
             }
             tokio::time::sleep_until(last.began + REREAD_INTERVAL).await;
         }
         let began = Instant::now();
-        let ring = self.store.keys(Freshness::Current).await?;
+        let ring = self.store.keys(Freshness::Current).await;
         *last = Some(Reread { began, ring: ring.clone() });
-        Ok(ring)
+        ring
     }
 }
 

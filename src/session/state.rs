@@ -24,6 +24,8 @@ pub(crate) struct State {
     pub(crate) live: Option<Live>,
     /// Why writes are refused though there is no session.
     pub(crate) lost: Option<Lost>,
+    /// The session that was lost, whose end may still be waited for under another ID.
+    pub(crate) lost_id: Option<SessionId>,
     pub(crate) draft: Draft,
     /// Counts the changes of `draft`, so that a commit knows whether it took all of it.
     pub(crate) draft_version: u64,
@@ -230,7 +232,7 @@ impl State {
         Ok(())
     }
 
-    /// The commit that is due, if any. `may_create` is false once no cookie can be sent.
+    /// The commit that is due, if any. `may_send` is false once no cookie can be sent.
     ///
     /// What can never be committed is dropped with the error that says so.
     pub(crate) fn next_step(&mut self, may_send: bool) -> Result<Option<Step>> {
@@ -284,7 +286,9 @@ impl State {
 
     /// There is no session any more, and this handle must not make another.
     pub(crate) fn lose(&mut self, lost: Lost) -> Error {
-        self.live = None;
+        if let Some(live) = self.live.take() {
+            self.lost_id = Some(live.id);
+        }
         self.lost = Some(lost);
         self.cookie = CookieDue::None;
         self.give_up(lost)
@@ -294,12 +298,14 @@ impl State {
     pub(crate) fn settle(&mut self, committed: &Draft, version: u64) {
         if self.draft_version == version {
             self.draft = Draft::default();
-        } else if !committed.changes.is_clear() && !self.draft.changes.is_clear() {
-            for (key, value) in committed.changes.iter() {
-                if self.draft.changes.get(key) == Some(value) {
-                    self.draft.changes.forget(key);
-                }
-            }
+            return;
+        }
+        self.draft.changes.settle(&committed.changes);
+        if self.draft.label == committed.label {
+            self.draft.label = None;
+        }
+        if self.draft.remember == committed.remember {
+            self.draft.remember = None;
         }
     }
 

@@ -1,10 +1,15 @@
 //! `update`: one key, committed at once, exact however many write it.
 //!
-//! Across processes a compare-and-set decides, which answers the current record to whoever lost,
-//! so that each round of a race has a winner. Within this process updates of one session take
-//! turns, or a crowd of them would make each other run again and again. The turns are
-//! process-wide, not a layer's: two layers, or a layer and a background job, may well meet in one
-//! session. Sessions share a turn by chance (1 in 1024); that costs a wait, never correctness.
+//! A compare-and-set decides, which answers the current record to whoever lost, so that each round
+//! of a race has a winner. Within this process updates of one session form a line: each starts
+//! from the value that the one before it has asked to be written, and asks for its own without
+//! waiting for the answer. The store carries out what is queued for one session in its order, so
+//! that a whole line is one commit to disk; if somebody else got in between, the line breaks and
+//! starts again from the record that the answer brings. The comparison alone makes it correct; the
+//! line only makes a crowd fast.
+//!
+//! The lines are process-wide, not a layer's: two layers, or a layer and a background job, may
+//! well meet in one session. Sessions share a line by chance (1 in 1024), which costs a round.
 
 use std::time::Duration;
 
@@ -16,33 +21,93 @@ use tokio::time::Instant;
 use super::Inner;
 use super::commit::Head;
 use super::shared::broken_contract;
-use super::state::{Lost, too_late};
+use super::state::{Lost, State, too_late};
 use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
 use crate::record::Record;
-use crate::store::{Draft, Loaded, Op, Outcome};
+use crate::store::{Answer, Draft, Loaded, Op, Outcome};
 use crate::value;
 
 /// How long an update tries to be the one that commits.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-static TURNS: [Mutex<()>; 1024] = [const { Mutex::const_new(()) }; 1024];
+/// Longer values wait for the answer instead of being kept for those behind.
+const MAX_KEPT_BYTES: usize = 4096;
 
-fn turn_of(id: &SessionId) -> &'static Mutex<()> {
-    let [.., high, low] = *id.as_bytes();
-    &TURNS[usize::from(u16::from_be_bytes([high, low])) % TURNS.len()]
+static LINES: [Mutex<Line>; 1024] = [const { Mutex::const_new(Line::EMPTY) }; 1024];
+
+/// Updates of one session that were asked for and are not answered yet.
+struct Line {
+    /// Counts breaks, so that of all those a break throws back the first one mends it.
+    breaks: u64,
+    tail: Option<Tail>,
+}
+
+/// What the last update in line has asked for.
+struct Tail {
+    id: SessionId,
+    key: Box<str>,
+    value: Box<[u8]>,
+    /// The version that the record will have then, unless others write to it as well.
+    version: u64,
+}
+
+impl Line {
+    const EMPTY: Self = Self { breaks: 0, tail: None };
+
+    fn of(id: &SessionId) -> &'static Mutex<Self> {
+        let [.., high, low] = *id.as_bytes();
+        &LINES[usize::from(u16::from_be_bytes([high, low])) % LINES.len()]
+    }
+
+    /// What `key` will be when all in line are done, if that is newer than `record`.
+    fn tail_of(&self, id: &SessionId, key: &str, record: &Record) -> Option<&Tail> {
+        self.tail
+            .as_ref()
+            .filter(|tail| tail.id == *id && &*tail.key == key && tail.version >= record.version())
+    }
+
+    fn break_off(&mut self) {
+        self.breaks += 1;
+        self.tail = None;
+    }
+}
+
+/// An update that was asked for.
+struct Asked<T> {
+    new: T,
+    answer: Answer<Outcome>,
+    pending: Pending,
+    breaks: u64,
+    version: u64,
 }
 
 fn conflict() -> Error {
     Error::new(Kind::Conflict, "the key kept being changed by others")
 }
 
-/// What an update starts from.
+/// The handle's own, uncommitted value of the key: `Some(None)` if it removed the key.
+type Pending = Option<Option<Box<[u8]>>>;
+
+/// What this handle knows of the key.
 struct Current {
-    id: SessionId,
     record: Record,
-    /// What this request sees, its own uncommitted change included.
-    seen: Option<Box<[u8]>>,
+    pending: Pending,
+}
+
+impl State {
+    fn pending(&self, key: &str) -> Pending {
+        self.draft.changes.get(key).map(|value| value.map(Into::into))
+    }
+
+    /// The key was committed, starting from `pending`. What a clone of the handle has inserted
+    /// since then comes after it.
+    fn settle_update(&mut self, key: &str, pending: &Pending) {
+        if self.pending(key) == *pending {
+            self.draft.changes.forget(key);
+            self.draft_version += 1;
+        }
+    }
 }
 
 impl Inner {
@@ -58,17 +123,22 @@ impl Inner {
         let Some(id) = self.updatable()? else {
             return self.create_by_update(key, &mut f).await;
         };
-        let _turn_of_session = self.take_turn(&id, deadline).await?;
         loop {
-            let current = self.current(key)?;
-            let stored = current.record.data().get(key);
-            let (new, encoded) = self.compute(key, current.seen.as_deref(), &mut f)?;
-            let op = Op::CompareAndSet {
-                key: key.into(),
-                expected: stored.map(Into::into),
-                value: Some(encoded.into()),
-            };
-            if self.compare_and_set(current.id, key, op).await? {
+            let Asked { new, answer, pending, breaks, version } =
+                self.ask(&id, key, &mut f, deadline).await?;
+            let won = self.compare_and_set(id, key, answer, &pending).await;
+            {
+                let mut line = Line::of(&id).lock().await;
+                let mine = line.breaks == breaks;
+                let last = line.tail.as_ref().is_some_and(|tail| tail.version == version);
+                match won {
+                    Ok(true) if mine && last => line.tail = None,
+                    Ok(true) => {}
+                    _ if mine => line.break_off(),
+                    _ => {}
+                }
+            }
+            if won? {
                 return Ok(new);
             }
             if Instant::now() >= deadline {
@@ -77,18 +147,61 @@ impl Inner {
         }
     }
 
-    /// Whoever had to wait for others has an old record, and would lose the first round.
-    async fn take_turn(
+    /// Joins the line: computes the new value from the one before it, and asks the store for it.
+    async fn ask<T, F>(
         &self,
         id: &SessionId,
+        key: &str,
+        f: &mut F,
         deadline: Instant,
-    ) -> Result<MutexGuard<'static, ()>> {
-        let turn = turn_of(id);
-        if let Ok(guard) = turn.try_lock() {
+    ) -> Result<Asked<T>>
+    where
+        T: Serialize + DeserializeOwned,
+        F: FnMut(Option<T>) -> T,
+    {
+        let mut line = self.join(id, key, deadline).await?;
+        let Current { record, pending } = self.current(key)?;
+        let tail = line.tail_of(id, key, &record);
+        let expected = match tail {
+            Some(tail) => Some(&*tail.value),
+            None => record.data().get(key),
+        };
+        let start = match &pending {
+            Some(pending) => pending.as_deref(),
+            None => expected,
+        };
+        let (new, encoded) = self.compute(key, start, f)?;
+        let version = tail.map_or(record.version(), |tail| tail.version) + 1;
+        let op = Op::CompareAndSet {
+            key: key.into(),
+            expected: expected.map(Into::into),
+            value: Some(encoded.as_slice().into()),
+        };
+        let answer = self.shared.ask(*id, op);
+        line.tail = (encoded.len() <= MAX_KEPT_BYTES).then(|| Tail {
+            id: *id,
+            key: key.into(),
+            value: encoded.into(),
+            version,
+        });
+        Ok(Asked { new, answer, pending, breaks: line.breaks, version })
+    }
+
+    /// Whoever had to wait for others has an old record, and would lose the first round.
+    async fn join(
+        &self,
+        id: &SessionId,
+        key: &str,
+        deadline: Instant,
+    ) -> Result<MutexGuard<'static, Line>> {
+        let line = Line::of(id);
+        if let Ok(guard) = line.try_lock() {
             return Ok(guard);
         }
-        let guard = tokio::time::timeout_at(deadline, turn.lock()).await.map_err(|_| conflict())?;
-        if let Loaded::Live(record) = self.shared.load(id).await?
+        let guard = tokio::time::timeout_at(deadline, line.lock()).await.map_err(|_| conflict())?;
+        let in_line = guard.tail_of(id, key, &self.current(key)?.record).is_some();
+        if !in_line
+            && let Loaded::Live(record) = self.shared.load(id).await?
             && let Some(live) = &mut self.state.lock().live
         {
             live.record = record;
@@ -119,8 +232,7 @@ impl Inner {
     fn current(&self, key: &str) -> Result<Current> {
         let state = self.state.lock();
         let live = state.live.as_ref().ok_or_else(|| Lost::Gone.error())?;
-        let seen = state.value(key).map(Into::into);
-        Ok(Current { id: live.id, record: live.record.clone(), seen })
+        Ok(Current { record: live.record.clone(), pending: state.pending(key) })
     }
 
     fn compute<T, F>(&self, key: &str, start: Option<&[u8]>, f: &mut F) -> Result<(T, Vec<u8>)>
@@ -134,8 +246,14 @@ impl Inner {
         Ok((new, encoded))
     }
 
-    async fn compare_and_set(&self, id: SessionId, key: &str, op: Op) -> Result<bool> {
-        let (record, won) = match self.shared.commit(id, op).await? {
+    async fn compare_and_set(
+        &self,
+        id: SessionId,
+        key: &str,
+        answer: Answer<Outcome>,
+        pending: &Pending,
+    ) -> Result<bool> {
+        let (record, won) = match answer.await? {
             Outcome::Committed(record) => (record, true),
             Outcome::Changed(record) => (record, false),
             Outcome::Absent(absence) => {
@@ -148,8 +266,7 @@ impl Inner {
             live.record = record;
         }
         if won {
-            state.draft.changes.forget(key);
-            state.draft_version += 1;
+            state.settle_update(key, pending);
         }
         Ok(won)
     }
@@ -159,14 +276,13 @@ impl Inner {
         T: Serialize + DeserializeOwned,
         F: FnMut(Option<T>) -> T,
     {
-        let pending = self.state.lock().value(key).map(Box::<[u8]>::from);
-        let (new, encoded) = self.compute(key, pending.as_deref(), f)?;
+        let pending = self.state.lock().pending(key);
+        let start = pending.as_ref().and_then(Option::as_deref);
+        let (new, encoded) = self.compute(key, start, f)?;
         let mut draft = Draft::default();
         draft.changes.set(key, encoded)?;
         self.create_with(draft).await?;
-        let mut state = self.state.lock();
-        state.draft.changes.forget(key);
-        state.draft_version += 1;
+        self.state.lock().settle_update(key, &pending);
         Ok(new)
     }
 }

@@ -178,7 +178,7 @@ fn a_session_cookie_is_no_signed_value_and_vice_versa() {
     assert!(verify(&format!("{body}.{cookie_mac}")).unwrap_err().is_bad_signature());
 
     let signed = cookie.rsplit_once('.').unwrap().0;
-    let mac = BASE64_URL_SAFE_NO_PAD.encode(&key().mac([LABEL, signed.as_bytes()]));
+    let mac = BASE64_URL_SAFE_NO_PAD.encode(key().mac([LABEL, signed.as_bytes()]));
     let refused = unseal(&ring, &scope, format!("{signed}.{mac}").as_bytes(), NOW);
     assert_eq!(refused, Err(Refusal::BadSignature));
     assert_eq!(unseal(&ring, &scope, KNOWN.as_bytes(), NOW), Err(Refusal::Malformed));

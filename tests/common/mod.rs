@@ -1,4 +1,5 @@
 //! Real processes, real sockets: the example servers, the command-line tool, a browser's cookies.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 use std::io::{BufRead, BufReader, Read, Write};

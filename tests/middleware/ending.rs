@@ -23,6 +23,16 @@ async fn rule_06_ended_resolves_within_a_second_of_the_end() {
 
     Browser::new(&app).get("/socket").await;
     receiver.recv().await.unwrap().ended().await;
+
+    browser.get("/login").await;
+    browser.get("/socket").await;
+    let session = receiver.recv().await.unwrap();
+    browser.get("/renew").await;
+    let count = session.update("n", |n: Option<u8>| n.unwrap_or(0) + 1).await;
+    assert!(count.unwrap_err().is_superseded());
+    tokio::time::timeout(3 * MINUTE, session.ended()).await.unwrap_err();
+    browser.get("/logout").await;
+    tokio::time::timeout(Duration::from_secs(1), session.ended()).await.unwrap();
 }
 
 #[tokio::test]

@@ -114,3 +114,38 @@ async fn two_layers_keep_their_sessions_apart() {
     browser.app = same_name;
     assert_eq!(browser.get("/show").await.body, "None None");
 }
+
+#[tokio::test]
+async fn a_token_that_meets_an_existing_session_is_replaced_by_another() {
+    let store = Probe::new(&clock());
+    let app = app(store.clone());
+    for path in ["/set", "/count", "/login", "/renew"] {
+        let mut browser = Browser::new(&app);
+        if path == "/renew" {
+            browser.get("/login").await;
+        }
+        store.counts.collisions.store(2, Ordering::SeqCst);
+        let reply = browser.get(path).await;
+        assert_eq!(reply.status, 200, "{path}");
+        reply.cookie();
+        assert_eq!(browser.get("/origin").await.body, "restored");
+    }
+    store.counts.collisions.store(10, Ordering::SeqCst);
+    let reply = Browser::new(&app).get("/set").await;
+    assert_eq!(reply.status, 503);
+    assert_silent(&reply);
+}
+
+#[tokio::test]
+async fn rule_18_the_visitor_of_a_corrupt_record_starts_fresh() {
+    let store = Probe::new(&clock());
+    let mut browser = Browser::new(&app(store.clone()));
+    browser.get("/login").await;
+    store.counts.corrupt.store(true, Ordering::SeqCst);
+    assert_eq!(browser.get("/origin").await.body, "corrupt");
+    assert_silent(&browser.get("/user").await);
+    browser.get("/set").await.cookie();
+    store.counts.corrupt.store(false, Ordering::SeqCst);
+    assert_eq!(browser.get("/get").await.body, "v");
+    assert_eq!(live(&store.inner).await, 2);
+}

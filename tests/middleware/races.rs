@@ -1,16 +1,11 @@
 //! Rules that say *concurrent*, with real tasks on several threads.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::support::{Browser, Probe, Reply, layer};
 use axum::Router;
 use axum::routing::get;
-use fastsession::{Clock, MemoryStore, Result, Selector, Session, SessionStore};
-
-fn store() -> MemoryStore {
-    super::support::memory(&Clock::system())
-}
+use fastsession::{Clock, Result, Selector, Session, SessionStore};
 
 /// Runs both at once and answers both.
 async fn race(browser: &Browser, first: &str, second: &str) -> (Reply, Reply) {
@@ -40,13 +35,15 @@ fn routes() -> Router {
         .route("/logout", get(async |session: Session| session.destroy().await))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn rule_04_two_requests_that_set_different_keys_both_survive() {
-    let store = Probe { inner: store(), counts: Arc::default() };
+async fn rule_04_two_requests_that_set_different_keys_both_survive(
+    store: impl SessionStore + Clone,
+    rounds: usize,
+) {
+    let store = Probe::around(store);
     store.counts.slow.store(true, Ordering::SeqCst);
     let mut browser = Browser::new(&routes().layer(layer(store)));
     browser.get("/count").await;
-    for _ in 0..2000 {
+    for _ in 0..rounds {
         race(&browser, "/a", "/b").await;
         assert_eq!(browser.peek("/keys").await.body, "a,b,n");
         browser.get("/clear").await;
@@ -54,25 +51,21 @@ async fn rule_04_two_requests_that_set_different_keys_both_survive() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn rule_04_increments_from_anywhere_add_up() {
-    const TASKS: u64 = 16;
-    const ROUNDS: u64 = 250;
-    let store = Probe { inner: store(), counts: Arc::default() };
+async fn rule_04_increments_from_anywhere_add_up(store: impl SessionStore + Clone, rounds: usize) {
+    const TASKS: usize = 16;
+    let store = Probe::around(store);
     store.counts.slow.store(true, Ordering::SeqCst);
     // Two layers on one store, as two processes would be but for the turns they share.
     let apps = [routes().layer(layer(store.clone())), routes().layer(layer(store))];
     let mut browser = Browser::new(&apps[0]);
     browser.get("/count").await;
-    let calls = Arc::new(AtomicU64::new(0));
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
-            let (mut browser, calls) = (browser.clone(), calls.clone());
-            browser.app = apps[usize::from(task % 2 == 1)].clone();
+            let mut browser = browser.clone();
+            browser.app = apps[task % 2].clone();
             tokio::spawn(async move {
-                for _ in 0..ROUNDS {
+                for _ in 0..rounds / 8 {
                     assert_eq!(browser.peek("/count").await.status, 200);
-                    calls.fetch_add(1, Ordering::SeqCst);
                 }
             })
         })
@@ -80,12 +73,13 @@ async fn rule_04_increments_from_anywhere_add_up() {
     for task in tasks {
         task.await.unwrap();
     }
-    assert_eq!(browser.peek("/count").await.body, (TASKS * ROUNDS + 2).to_string());
+    assert_eq!(browser.peek("/count").await.body, (TASKS * (rounds / 8) + 2).to_string());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn rule_06_concurrent_clones_of_one_handle_make_one_session() {
-    let store = store();
+async fn rule_06_concurrent_clones_of_one_handle_make_one_session(
+    store: impl SessionStore + Clone,
+    rounds: usize,
+) {
     let handler = async |session: Session| -> Result<String> {
         let tasks: Vec<_> = (0..8_u32)
             .map(|task| {
@@ -103,19 +97,21 @@ async fn rule_06_concurrent_clones_of_one_handle_make_one_session() {
         Ok(format!("{:?} {}", session.get::<u64>("n").await?, session.keys().await?.len()))
     };
     let app = Router::new().route("/", get(handler)).layer(layer(store.clone()));
-    for _ in 0..300 {
+    for _ in 0..rounds {
         let reply = Browser::new(&app).get("/").await;
         assert_eq!(reply.body, "Some(8) 9");
         reply.cookie();
     }
-    assert_eq!(store.stats().await.unwrap().records, 300);
+    assert_eq!(store.stats().await.unwrap().records, rounds as u64);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn rule_07_logout_wins_over_whatever_runs_beside_it() {
-    let store = Probe { inner: store(), counts: Arc::default() };
+async fn rule_07_logout_wins_over_whatever_runs_beside_it(
+    store: impl SessionStore + Clone,
+    rounds: usize,
+) {
+    let store = Probe::around(store);
     let app = routes().layer(layer(store.clone()));
-    for round in 0..2000 {
+    for round in 0..rounds {
         store.counts.slow.store(round % 2 == 0, Ordering::SeqCst);
         let mut browser = Browser::new(&app);
         browser.get("/login").await;
@@ -137,11 +133,13 @@ async fn rule_07_logout_wins_over_whatever_runs_beside_it() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn rule_08_whichever_response_arrives_last_the_jar_ends_signed_in() {
-    let store = Probe { inner: store(), counts: Arc::default() };
+async fn rule_08_whichever_response_arrives_last_the_jar_ends_signed_in(
+    store: impl SessionStore + Clone,
+    rounds: usize,
+) {
+    let store = Probe::around(store);
     let app = routes().layer(layer(store.clone()));
-    for round in 0..1000 {
+    for round in 0..rounds {
         store.counts.slow.store(round % 2 == 0, Ordering::SeqCst);
         let mut browser = Browser::new(&app);
         browser.get("/a").await;
@@ -159,11 +157,12 @@ async fn rule_08_whichever_response_arrives_last_the_jar_ends_signed_in() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn rule_11_a_login_that_races_the_end_of_all_is_over_or_new() {
-    let store = store();
+async fn rule_11_a_login_that_races_the_end_of_all_is_over_or_new(
+    store: impl SessionStore + Clone,
+    rounds: usize,
+) {
     let app = routes().layer(layer(store.clone()));
-    for _ in 0..1000 {
+    for _ in 0..rounds {
         let mut browser = Browser::new(&app);
         browser.get("/a").await;
         let ending = {
@@ -180,4 +179,37 @@ async fn rule_11_a_login_that_races_the_end_of_all_is_over_or_new() {
         store.expire(Selector::user("alice")).await.unwrap();
         assert_eq!(browser.peek("/user").await.body, "");
     }
+}
+
+/// Each race on both stores; on the file, where each commit is an fsync, with fewer rounds.
+macro_rules! races {
+    ($($race:ident: $in_memory:literal, $on_file:literal;)*) => {
+        mod in_memory {
+            use super::*;
+
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $race() {
+                super::$race(crate::support::memory(&Clock::system()), $in_memory).await;
+            })*
+        }
+
+        #[cfg(feature = "redb")]
+        mod on_file {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $race() {
+                let directory = tempfile::tempdir().unwrap();
+                let path = directory.path().join("sessions.redb");
+                super::$race(fastsession::RedbStore::open(path).unwrap(), $on_file).await;
+            })*
+        }
+    };
+}
+
+races! {
+    rule_04_two_requests_that_set_different_keys_both_survive: 2000, 200;
+    rule_04_increments_from_anywhere_add_up: 2000, 200;
+    rule_06_concurrent_clones_of_one_handle_make_one_session: 300, 100;
+    rule_07_logout_wins_over_whatever_runs_beside_it: 2000, 1000;
+    rule_08_whichever_response_arrives_last_the_jar_ends_signed_in: 1000, 1000;
+    rule_11_a_login_that_races_the_end_of_all_is_over_or_new: 1000, 100;
 }

@@ -9,6 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::Response;
+use fastsession::record::Absence;
 use fastsession::store::{
     Access, Answer, Commit, End, EndReport, Freshness, Inspected, KeyChange, Loaded, Outcome, Page,
     Query, Stats, Sweep, Swept, Timing,
@@ -142,8 +143,8 @@ pub(crate) async fn with_cookies(app: &Router, path: &str, cookies: &[&[u8]]) ->
 
 /// A store that counts, fails and waits on demand.
 #[derive(Clone)]
-pub(crate) struct Probe {
-    pub(crate) inner: MemoryStore,
+pub(crate) struct Probe<S = MemoryStore> {
+    pub(crate) inner: S,
     pub(crate) counts: Arc<Counts>,
 }
 
@@ -160,6 +161,10 @@ pub(crate) struct Counts {
     pub(crate) read_only: AtomicBool,
     /// Carry out commits, then say that the outcome is unknown.
     pub(crate) forgetful: AtomicBool,
+    /// Find every record undecodable.
+    pub(crate) corrupt: AtomicBool,
+    /// Find the new ID taken, this often.
+    pub(crate) collisions: AtomicUsize,
     /// Never be ready at once.
     pub(crate) slow: AtomicBool,
     /// Answer the old ring to `Recent`.
@@ -209,7 +214,13 @@ impl Counts {
 
 impl Probe {
     pub(crate) fn new(clock: &Clock) -> Self {
-        Self { inner: memory(clock), counts: Arc::default() }
+        Self::around(memory(clock))
+    }
+}
+
+impl<S> Probe<S> {
+    pub(crate) fn around(inner: S) -> Self {
+        Self { inner, counts: Arc::default() }
     }
 
     fn answer<T: Send + 'static>(&self, down: bool, answer: Answer<T>) -> Answer<T> {
@@ -228,12 +239,15 @@ impl Probe {
     }
 }
 
-impl SessionStore for Probe {
+impl<S: SessionStore> SessionStore for Probe<S> {
     fn clock(&self) -> Clock {
         self.inner.clock()
     }
     fn load(&self, id: &SessionId, access: &Access) -> Answer<Loaded> {
         self.counts.loads.fetch_add(1, Ordering::SeqCst);
+        if self.counts.corrupt.load(Ordering::SeqCst) {
+            return Answer::ready(Ok(Loaded::Absent(Absence::Corrupt)));
+        }
         self.answer(false, self.inner.load(id, access))
     }
     fn commit(&self, commit: Commit) -> Answer<Outcome> {
@@ -241,6 +255,11 @@ impl SessionStore for Probe {
         let read_only = self.counts.read_only.load(Ordering::SeqCst);
         if read_only {
             return self.answer(true, Answer::ready(Ok(Outcome::Exists)));
+        }
+        let collisions = &self.counts.collisions;
+        if collisions.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+        {
+            return Answer::ready(Ok(Outcome::Exists));
         }
         let answer = self.inner.commit(commit);
         if self.counts.forgetful.swap(false, Ordering::SeqCst) {

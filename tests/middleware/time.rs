@@ -84,3 +84,23 @@ async fn rule_14_activity_is_recorded_once_per_interval_and_where_it_counts() {
     browser.get("/touch").await;
     assert_eq!(store.counts.touches(), 2);
 }
+
+#[tokio::test]
+async fn rule_14_who_is_active_is_not_idle_however_short_the_sessions_own_timeout() {
+    let clock = clock();
+    let short = Timeouts::new(2 * MINUTE, 60 * MINUTE);
+    let remember = async move |session: Session| session.remember(short).await;
+    let layer = layer(memory(&clock));
+    let configured = layer.clone().with_touch_interval(60 * MINUTE);
+    for layer in [layer, configured] {
+        let app = routes().route("/remember", get(remember)).layer(layer);
+        let mut browser = Browser::new(&app);
+        browser.get("/remember").await;
+        for _ in 0..20 {
+            clock.advance(MINUTE);
+            assert_eq!(browser.get("/origin").await.body, "restored");
+        }
+        clock.advance(3 * MINUTE);
+        assert_eq!(browser.get("/origin").await.body, "expired");
+    }
+}

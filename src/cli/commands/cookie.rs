@@ -69,11 +69,11 @@ fn candidates<'a>(
     input: &'a str,
     wanted: Option<&'a str>,
 ) -> Outcome<Vec<(Vec<&'a str>, &'a str)>> {
-    let header = input.trim();
-    let header = match header.split_at_checked("cookie:".len()) {
-        Some((start, rest)) if start.eq_ignore_ascii_case("cookie:") => rest.trim(),
-        _ => header,
-    };
+    let header = header_value(input.trim());
+    if header.is_empty() {
+        return Err(Failure::usage("there is nothing on standard input")
+            .next("pipe the cookie in, or paste it and press Ctrl-D"));
+    }
     if !header.contains('=') {
         return Ok(vec![(wanted.map_or(DEFAULT_NAMES.to_vec(), |name| vec![name]), header)]);
     }
@@ -93,6 +93,17 @@ fn candidates<'a>(
             .next("if it has a name of its own, give that with --cookie-name"));
     }
     Ok(found)
+}
+
+/// Without the name of the header, if it was copied with it.
+fn header_value(line: &str) -> &str {
+    let names = ["cookie", "set-cookie"];
+    match line.split_once(':') {
+        Some((name, value)) if names.iter().any(|known| name.eq_ignore_ascii_case(known)) => {
+            value.trim()
+        }
+        _ => line,
+    }
 }
 
 async fn judge(

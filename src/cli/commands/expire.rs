@@ -54,17 +54,13 @@ async fn by_id(args: &ExpireArgs, context: Context<'_, '_>) -> Outcome {
             select::resolve(ending.context.store, id).await?;
         }
     }
-    for id in &args.ids {
-        if id == "-" {
-            ending.add_lines().await?;
-        } else {
-            ending.add(id).await?;
-        }
+    let outcome = ending.add_all(&args.ids).await;
+    // What was ended is told though the rest failed.
+    if outcome.is_ok() || ending.report.matched > 0 {
+        let text = text(&ending.report);
+        ending.report.write(ending.context.console, format, &text)?;
     }
-    ending.flush().await?;
-    let text = text(&ending.report);
-    ending.report.write(ending.context.console, format, &text)?;
-    Ok(ending.code)
+    outcome.map(|()| ending.code)
 }
 
 /// Ends sessions by ID, some at a time, however many standard input names.
@@ -82,22 +78,35 @@ impl<'a, 'b> Ending<'a, 'b> {
         Self { context, batch: Vec::new(), live: 0, report, code: DONE }
     }
 
+    async fn add_all(&mut self, ids: &[String]) -> Outcome<()> {
+        for id in ids {
+            if id == "-" {
+                self.add_lines().await?;
+            } else {
+                self.add(id, None).await?;
+            }
+        }
+        self.flush().await
+    }
+
     /// The first word of each line, so that a listing for people will do, too.
     async fn add_lines(&mut self) -> Outcome<()> {
         let mut line = String::new();
-        loop {
+        for number in 1_u64.. {
             line.clear();
             if self.context.console.stdin.read_line(&mut line).map_err(|e| unreadable(&e))? == 0 {
                 return Ok(());
             }
             if let Some(id) = line.split_whitespace().next() {
-                self.add(id).await?;
+                self.add(id, Some(number)).await?;
             }
         }
+        Ok(())
     }
 
-    /// A session that is not there keeps no other from being ended.
-    async fn add(&mut self, id: &str) -> Outcome<()> {
+    /// A session that is not there keeps no other from being ended. `line` is that of standard
+    /// input.
+    async fn add(&mut self, id: &str, line: Option<u64>) -> Outcome<()> {
         match select::resolve(self.context.store, id).await {
             Ok(Resolved::Corrupt(id)) => {
                 self.fail(&Failure::new(CORRUPT, format!("session {id} cannot be decoded")));
@@ -107,7 +116,12 @@ impl<'a, 'b> Ending<'a, 'b> {
                 self.live += u64::from(session.is_live());
                 self.batch.push(session.id());
             }
-            Err(failure) if failure.is_about_an_id() => self.fail(&failure),
+            Err(mut failure) if failure.is_about_an_id() => {
+                if let Some(line) = line {
+                    failure.what = format!("line {line}: {}", failure.what);
+                }
+                self.fail(&failure);
+            }
             Err(failure) => return Err(failure),
         }
         if self.batch.len() >= PAGE { self.flush().await } else { Ok(()) }
@@ -122,13 +136,14 @@ impl<'a, 'b> Ending<'a, 'b> {
         let batch = std::mem::take(&mut self.batch);
         let live = std::mem::take(&mut self.live);
         let matched = batch.len() as u64;
-        self.report.matched += matched;
         if self.report.dry_run {
+            self.report.matched += matched;
             self.report.ended += live;
             self.report.already_over += matched - live;
             return Ok(());
         }
         let done = expire(self.context.store, Selector::ids(batch), EndedBy::Cli).await?;
+        self.report.matched += matched;
         self.report.ended += done.ended.unwrap_or(live);
         self.report.already_over += done.already_over;
         Ok(())

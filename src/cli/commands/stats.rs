@@ -17,6 +17,8 @@ use crate::store::{self, Filter, SessionStore, Summary};
 
 /// Characters of the longest bar.
 const BAR: u64 = 30;
+/// Bytes below which free space in the file is not worth mentioning: 64 MiB.
+const FREE_WORTH_A_WORD: u64 = 64 << 20;
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 
@@ -178,7 +180,7 @@ impl Statistics {
             );
         }
         if let (Some(free), Some(file)) = (self.bytes.free, self.bytes.file)
-            && free > file / 2
+            && free > (file / 2).max(FREE_WORTH_A_WORD)
         {
             advice.push(format!(
                 "{} of the file are free: new sessions use them before it grows",
@@ -235,11 +237,8 @@ impl Histogram {
             let length = (bucket.count.saturating_mul(BAR)).div_ceil(most);
             let bar = "█".repeat(usize::try_from(length).unwrap_or(0));
             let bar = console.paint(Style::Cyan, &bar);
-            out + &format!(
-                "  {:<14}  {:>8}  {bar}
-",
-                bucket.label, bucket.count
-            )
+            let line = format!("  {:<14}  {:>8}  {bar}", bucket.label, bucket.count);
+            out + line.trim_end() + "\n"
         })
     }
 }

@@ -59,7 +59,7 @@ impl Row for SessionRow {
         "ended_by",
     ];
     const HEADINGS: &'static [&'static str] =
-        &["ID", "USER", "STATE", "CREATED", "LAST SEEN", "EXPIRES", "SIZE", "REALM", "LABEL"];
+        &["ID", "USER", "STATE", "CREATED", "LAST SEEN", "ENDS", "SIZE", "REALM", "LABEL"];
 
     fn id(&self) -> &str {
         &self.id

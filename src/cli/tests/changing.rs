@@ -42,6 +42,16 @@ fn a_missing_id_keeps_no_other_from_being_ended() {
 }
 
 #[test]
+fn a_bad_line_of_standard_input_is_named_by_its_number() {
+    let mut desk = three();
+    desk.stdin = "01\n\nxyz\n77\n03\n".into();
+    let ran = desk.run("expire - --json");
+    assert_eq!((ran.code, &ran.json()["ended"]), (exit::NO_SUCH_SESSION, &2.into()));
+    assert!(ran.err.contains("line 3: what was given"), "{}", ran.err);
+    assert!(ran.err.contains("line 4: no session"), "{}", ran.err);
+}
+
+#[test]
 fn an_ambiguous_beginning_names_its_candidates() {
     let desk = three();
     let ran = desk.run("expire 0");

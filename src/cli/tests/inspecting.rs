@@ -99,6 +99,7 @@ fn a_cookie_names_its_key_and_session() {
         (format!("own={own}"), ""),
         (own, "--cookie-name own"),
         (format!("Cookie: theme=dark; __Host-sid={host}; x=\"1\"\r\n"), ""),
+        (format!("set-cookie: __Host-sid={host}; Path=/; Secure; HttpOnly\r\n"), ""),
     ];
     for (input, flags) in inputs {
         let (code, verdict) = browser.judge(&input, flags);
@@ -158,6 +159,12 @@ fn input_without_a_session_cookie_is_no_verdict() {
     let mut desk = Desk::new();
     desk.stdin = "theme=dark; lang=de".into();
     assert_eq!(desk.run("inspect --cookie -").code, exit::NO_SUCH_SESSION);
+    for nothing in ["", " \n", "Cookie:\n"] {
+        desk.stdin = nothing.into();
+        let ran = desk.run("inspect --cookie -");
+        assert_eq!(ran.code, exit::USAGE);
+        assert!(ran.err.contains("nothing on standard input"), "{}", ran.err);
+    }
     desk.stdin = "x".repeat(20_000);
     assert_eq!(desk.run("inspect --cookie -").code, exit::USAGE);
     assert_eq!(desk.run("inspect --cookie-name sid 01").code, exit::USAGE);

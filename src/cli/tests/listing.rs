@@ -204,3 +204,21 @@ fn statistics_count_what_is_there() {
     assert!(drawn.contains(&"█".repeat(30)) && drawn.contains("3 sessions"), "{drawn}");
     assert_eq!(desk.run("stats --format csv").code, exit::USAGE);
 }
+
+#[test]
+fn rule_18_what_cannot_be_decoded_is_counted_and_the_rest_is_shown() {
+    let desk = Desk::new();
+    desk.create(1, Some("alice"));
+    *desk.store.corrupt.lock() = Some(SessionId::from_bytes([0xee; 32]));
+    for line in ["list --format ids", "list --format ids --sort user"] {
+        let ran = desk.run(line);
+        assert_eq!((ran.code, ran.out), (exit::CORRUPT, format!("{}\n", "01".repeat(32))));
+        assert!(ran.err.contains("1 record cannot be decoded"), "{}", ran.err);
+    }
+    let stats = desk.run("stats --json");
+    assert_eq!((stats.code, &stats.json()["corrupt"]), (exit::CORRUPT, &1.into()));
+    let ran = desk.run("inspect ee 01");
+    assert!(ran.code == exit::CORRUPT && ran.out.contains("alice"), "{ran:?}");
+    let ran = desk.run("expire ee 01 --json");
+    assert_eq!((ran.code, &ran.json()["ended"]), (exit::CORRUPT, &1.into()));
+}

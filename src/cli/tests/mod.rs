@@ -10,6 +10,7 @@ use clap::CommandFactory;
 use super::args::{ColorChoice, CommandLine};
 use super::console::{Console, Screen};
 use super::{exit, run_with};
+use crate::error::{Error, Kind};
 use crate::expiry::{Clock, Timeouts, Timestamp};
 use crate::id::SessionId;
 use crate::keyring::{KeyRing, Scope, seal};
@@ -33,6 +34,8 @@ struct Watched {
     written: Arc<AtomicU64>,
     /// Bytes written when each page was asked for.
     seen: Arc<parking_lot::Mutex<Vec<u64>>>,
+    /// A record that cannot be decoded.
+    corrupt: Arc<parking_lot::Mutex<Option<SessionId>>>,
 }
 
 impl SessionStore for Watched {
@@ -49,11 +52,18 @@ impl SessionStore for Watched {
         unreachable!("the tool is no activity");
     }
     fn inspect(&self, id: &SessionId) -> Answer<Option<Inspected>> {
+        if *self.corrupt.lock() == Some(*id) {
+            return Answer::ready(Err(Error::new(Kind::Corrupt, "it cannot be decoded")));
+        }
         self.inner.inspect(id)
     }
     fn page(&self, query: &Query) -> Answer<Page> {
         self.seen.lock().push(self.written.load(Ordering::Relaxed));
-        self.inner.page(query)
+        let (first, last) = query.filter.id_range();
+        let met = |id: &SessionId| query.after.is_none() && (first..=last).contains(id);
+        let corrupt = self.corrupt.lock().filter(met);
+        let page = self.inner.page(query).now().ok().unwrap();
+        Answer::ready(page.map(|page| Page { corrupt: corrupt.into_iter().collect(), ..page }))
     }
     fn end(&self, end: End) -> Answer<EndReport> {
         self.inner.end(end)
@@ -143,7 +153,12 @@ impl Desk {
         let clock = Clock::manual(NOW);
         let builder = MemoryStore::builder().clock(clock.clone());
         let inner = configure(builder).build().unwrap();
-        let store = Watched { inner, written: Arc::default(), seen: Arc::default() };
+        let store = Watched {
+            inner,
+            written: Arc::default(),
+            seen: Arc::default(),
+            corrupt: Arc::default(),
+        };
         Self { store, clock, screen: Screen::default(), stdin: String::new() }
     }
 

@@ -29,16 +29,17 @@ pub(super) fn panicked() -> Error {
 
 /// Whether the error means that the handle is of no more use: redb latches nearly any I/O error.
 pub(super) fn needs_reopening(error: &Error) -> bool {
-    let Some(source) = std::error::Error::source(error).and_then(|e| e.downcast_ref()) else {
-        return false;
-    };
-    matches!(
-        source,
-        redb::Error::Io(_)
-            | redb::Error::PreviousIo
-            | redb::Error::DatabaseClosed
-            | redb::Error::LockPoisoned(_)
-    )
+    let own = matches!(cause(error), Some(redb::Error::Io(_) | redb::Error::LockPoisoned(_)));
+    own || is_collateral(error)
+}
+
+/// Whether something else failed on the handle, so that it refuses this too.
+pub(super) fn is_collateral(error: &Error) -> bool {
+    matches!(cause(error), Some(redb::Error::PreviousIo | redb::Error::DatabaseClosed))
+}
+
+fn cause(error: &Error) -> Option<&redb::Error> {
+    std::error::Error::source(error)?.downcast_ref()
 }
 
 fn is_full(error: &io::Error) -> bool {

@@ -5,17 +5,20 @@
 //! complete under another name and then linked to its own, which fails if somebody else was
 //! first: no process ever meets half a file.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use redb::backends::FileBackend;
-use redb::{ConcurrencyMode, Database, ReadableDatabase};
+use redb::{ConcurrencyMode, Database, DatabaseError, ReadableDatabase, StorageBackend};
 use rustix::fs::{Mode, OFlags};
 
 use super::tables::{self, FileState};
+use super::verify::verify;
 use super::{codec, failure};
 use crate::error::{Error, Kind, Result};
 use crate::expiry::Timestamp;
@@ -33,6 +36,30 @@ pub(super) struct Opener {
     pub(super) mode: u32,
     pub(super) missing: Missing,
     pub(super) allow_network_filesystem: bool,
+    pub(super) verify: bool,
+    /// Where the bytes are, if not in the file at `path`.
+    pub(super) storage: Option<Storage>,
+}
+
+/// Makes a database on something other than a file: how faults are injected.
+#[derive(Clone)]
+pub(super) struct Storage(Arc<dyn Fn(&redb::Builder) -> Opened + Send + Sync>);
+
+type Opened = Result<Database, DatabaseError>;
+
+impl Storage {
+    /// On what `backend` returns, at the first opening and at every further one.
+    pub(super) fn new<B: StorageBackend>(
+        backend: impl Fn() -> std::io::Result<B> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(move |builder| builder.create_with_backend(backend()?)))
+    }
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Storage(..)")
+    }
 }
 
 /// What to do about a file that is, or is not, there.
@@ -46,7 +73,7 @@ pub(super) enum Missing {
 impl Opener {
     /// Opens the file, or creates it first, as configured.
     pub(super) fn open(&self, at: Timestamp) -> Result<Database> {
-        let exists = fs::symlink_metadata(&self.path).is_ok();
+        let exists = self.storage.is_some() || fs::symlink_metadata(&self.path).is_ok();
         match self.missing {
             Missing::MustCreate if exists => {
                 let message = format!("{} exists already", self.shown());
@@ -60,14 +87,27 @@ impl Opener {
 
     /// Opens the file as it is, for the first time or again.
     pub(super) fn open_existing(&self) -> Result<Database> {
+        let database = match &self.storage {
+            Some(storage) => self.database(|builder| storage.0(builder))?,
+            None => {
+                let file = self.checked_file()?;
+                self.database(|builder| builder.create_with_backend(FileBackend::new(file)?))?
+            }
+        };
+        read_state(&database)?;
+        if self.verify {
+            verify(&database)?;
+        }
+        Ok(database)
+    }
+
+    fn checked_file(&self) -> Result<File> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = rustix::fs::open(&self.path, flags, Mode::empty())
             .map(File::from)
             .map_err(|errno| self.cannot_open(errno))?;
         self.check(&file)?;
-        let database = self.database(file)?;
-        read_state(&database)?;
-        Ok(database)
+        Ok(file)
     }
 
     fn cannot_open(&self, errno: rustix::io::Errno) -> Error {
@@ -172,20 +212,16 @@ impl Opener {
         Ok(())
     }
 
-    fn database(&self, file: File) -> Result<Database> {
+    fn database(&self, open: impl FnOnce(&redb::Builder) -> Opened) -> Result<Database> {
         let mode = if self.exclusive {
             ConcurrencyMode::ExclusiveWriter
         } else {
             ConcurrencyMode::MultiWriter
         };
-        let open = || {
-            let backend = FileBackend::new(file)?;
-            Database::builder()
-                .set_cache_size(self.cache_size)
-                .set_concurrency_mode(mode)
-                .create_with_backend(backend)
-        };
-        match catch_unwind(AssertUnwindSafe(open)) {
+        let mut builder = Database::builder();
+        builder.set_cache_size(self.cache_size).set_concurrency_mode(mode);
+        builder.set_check_integrity_on_open(self.verify);
+        match catch_unwind(AssertUnwindSafe(|| open(&builder))) {
             Ok(Ok(database)) => Ok(database),
             Ok(Err(error)) => Err(self.refused(error)),
             Err(_) => {

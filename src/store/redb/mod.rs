@@ -21,6 +21,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ use parking_lot::{Mutex, RwLock};
 use redb::Database;
 use tokio::sync::oneshot;
 
-use self::file::{Missing, Opener};
+use self::file::{Missing, Opener, Storage};
 use self::queue::{Job, Queue, Reply, Waiter};
 use self::snapshot::{Snapshot, Snapshots};
 use super::{
@@ -48,14 +49,15 @@ mod queue;
 mod scan;
 mod snapshot;
 mod tables;
+mod verify;
 mod writer;
 
 const DEFAULT_CACHE_BYTES: usize = 64 * 1024 * 1024;
 const DEFAULT_MAX_FILE_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 const QUEUE_LENGTH: usize = 16 * 1024;
-/// How old the key ring may be that verifies a cookie.
-const RING_AGE: Duration = Duration::from_secs(1);
+/// How long a thread that reads waits for a handle to be replaced.
+const SOON: Duration = Duration::from_millis(100);
 
 /// A store in a redb file. Cheap to clone; clones share the file and its threads.
 ///
@@ -98,11 +100,23 @@ struct Shared {
     sweep_interval: Option<Duration>,
     own_keys: Option<KeyRing>,
     /// `None` while it is being reopened, and once it is closed.
-    database: RwLock<Option<Arc<Database>>>,
+    file: RwLock<Option<Arc<OpenFile>>>,
+    /// The first opening that is not known to be of no more use.
+    usable_from: AtomicU64,
+    /// Whether opening the file again has failed at least once.
+    retrying: AtomicBool,
     snapshots: Snapshots,
     queue: Queue,
     scans: Mutex<Option<mpsc::Sender<Scan>>>,
-    ring: Mutex<Option<(KeyRing, Instant)>>,
+    /// The ring read last; decoding one prepares its keys.
+    ring: Mutex<Option<KeyRing>>,
+}
+
+/// The file as it was opened once.
+struct OpenFile {
+    /// Which opening this is, so that what fails on one is not held against the next.
+    number: u64,
+    database: Database,
 }
 
 /// When a commit that was answered is on disk.
@@ -152,6 +166,8 @@ impl RedbStore {
                 mode: 0o600,
                 missing: Missing::Create,
                 allow_network_filesystem: false,
+                verify: false,
+                storage: None,
             },
             clock: Clock::system(),
             wait: DEFAULT_WAIT,
@@ -207,6 +223,15 @@ impl RedbStoreBuilder {
         self
     }
 
+    /// Walks the whole file before it is used, every page and record and the tables against each
+    /// other, and fails with `is_corrupt()` if anything is damaged or has gone missing. Takes
+    /// seconds for a million sessions, during which no other process writes; allow for it with
+    /// [`wait`](Self::wait).
+    pub fn verify_on_open(mut self) -> Self {
+        self.opener.verify = true;
+        self
+    }
+
     /// Reads the time from `clock`. Default: the system's.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -251,6 +276,17 @@ impl RedbStoreBuilder {
         self
     }
 
+    /// Keeps the bytes of a session file on what `backend` returns, at the first opening and at
+    /// every further one, instead of in the file at the path. For tests that inject faults.
+    #[doc(hidden)]
+    pub fn storage<B: redb::StorageBackend>(
+        mut self,
+        backend: impl Fn() -> std::io::Result<B> + Send + Sync + 'static,
+    ) -> Self {
+        self.opener.storage = Some(Storage::new(backend));
+        self
+    }
+
     /// Opens the file and starts the store's threads.
     pub fn open(self) -> Result<RedbStore> {
         self.check()?;
@@ -263,7 +299,7 @@ impl RedbStoreBuilder {
                 let result = shared.opener.open(shared.clock.now());
                 let failed = result.is_err();
                 // Nobody waits any more: give the file back.
-                if opened.send(result.map(|database| shared.lend_database(database))).is_err()
+                if opened.send(result.map(|database| shared.lend_file(0, database))).is_err()
                     || failed
                 {
                     return;
@@ -327,7 +363,9 @@ impl Shared {
             durability: builder.durability,
             sweep_interval: builder.sweep_interval,
             own_keys: builder.key_ring,
-            database: RwLock::new(None),
+            file: RwLock::new(None),
+            usable_from: AtomicU64::new(0),
+            retrying: AtomicBool::new(false),
             snapshots: Snapshots::new(),
             queue: Queue::new(QUEUE_LENGTH),
             scans: Mutex::new(None),
@@ -335,18 +373,20 @@ impl Shared {
         }
     }
 
-    fn lend_database(&self, database: Database) {
-        *self.database.write() = Some(Arc::new(database));
+    fn lend_file(&self, number: u64, database: Database) {
+        // It may be another file by now.
+        *self.ring.lock() = None;
+        *self.file.write() = Some(Arc::new(OpenFile { number, database }));
     }
 
-    fn withdraw_database(&self) -> Option<Arc<Database>> {
-        self.database.write().take()
+    fn withdraw_file(&self) -> Option<Arc<OpenFile>> {
+        self.file.write().take()
     }
 
     /// The open file, for a store thread.
-    fn database(&self) -> Result<Arc<Database>> {
-        let database = self.database.read().clone();
-        database.ok_or_else(|| {
+    fn file(&self) -> Result<Arc<OpenFile>> {
+        let file = self.file.read().clone();
+        file.ok_or_else(|| {
             let why = if self.queue.is_closing() {
                 "the store was closed"
             } else {
@@ -356,10 +396,27 @@ impl Shared {
         })
     }
 
+    /// The same for a thread that reads: a handle that failed is most often replaced within a
+    /// millisecond, which is worth waiting for.
+    fn file_soon(&self) -> Result<Arc<OpenFile>> {
+        let until = Instant::now() + SOON;
+        loop {
+            let file = self.file();
+            let usable_from = self.usable_from.load(Ordering::Acquire);
+            let usable = file.as_ref().is_ok_and(|file| file.number >= usable_from);
+            let hopeless = self.retrying.load(Ordering::Acquire) || self.queue.is_closing();
+            if usable || hopeless || Instant::now() >= until {
+                return file;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn start_readers(self: &Arc<Self>) -> Result<()> {
         let shared = self.clone();
         spawn("fastsession-read", move || {
-            shared.snapshots.serve(|| shared.database(), |error| shared.reading_failed(error));
+            let failed = |error: &Error, number| shared.reading_failed(error, number);
+            shared.snapshots.serve(|| shared.file_soon(), failed);
         })?;
         let (sender, receiver) = mpsc::channel::<Scan>();
         *self.scans.lock() = Some(sender);
@@ -371,10 +428,11 @@ impl Shared {
         })
     }
 
-    /// A reader's error may mean that the handle has to be opened again.
-    fn reading_failed(&self, error: &Error) {
-        if failure::needs_reopening(error) && self.database.read().is_some() {
-            self.queue.report_broken();
+    /// A reader's error may mean that the file has to be opened again, if it has not been.
+    fn reading_failed(&self, error: &Error, number: u64) {
+        if failure::needs_reopening(error) {
+            self.usable_from.fetch_max(number + 1, Ordering::AcqRel);
+            self.queue.report_broken(number);
         }
     }
 
@@ -400,24 +458,16 @@ impl Shared {
             return Err(keys_held_by_application());
         }
         let mut known = self.ring.lock();
-        let ring = match &*known {
-            Some((ring, _)) if ring.version() == snapshot.state.ring_version => ring.clone(),
-            _ => snapshot.ring()?,
-        };
-        *known = Some((ring.clone(), Instant::now()));
-        Ok(ring)
-    }
-
-    fn recent_ring(&self) -> Option<KeyRing> {
-        let known = self.ring.lock();
-        let (ring, read_at) = known.as_ref()?;
-        (read_at.elapsed() < RING_AGE).then(|| ring.clone())
+        match &*known {
+            Some(ring) if ring.version() == snapshot.state.ring_version => Ok(ring.clone()),
+            _ => Ok(known.insert(snapshot.ring()?).clone()),
+        }
     }
 
     /// Waits for a snapshot begun after this call.
-    async fn fresh(self: Arc<Self>) -> Result<Arc<Snapshot>> {
+    async fn fresh(&self, until: tokio::time::Instant) -> Result<Arc<Snapshot>> {
         let waiting = self.snapshots.fresh();
-        match tokio::time::timeout(self.wait, waiting).await {
+        match tokio::time::timeout_at(until, waiting).await {
             Ok(Ok(snapshot)) => snapshot,
             Ok(Err(_)) => Err(Error::unavailable("the store was closed")),
             Err(_) => {
@@ -430,14 +480,26 @@ impl Shared {
     /// Runs `scan` on the scanning thread.
     async fn scanned<T: Send + 'static>(
         self: Arc<Self>,
-        scan: impl FnOnce(&Arc<Self>) -> Result<T> + Send + 'static,
+        scan: impl Fn(&Arc<Self>, &Snapshot) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (sender, receiver) = oneshot::channel();
         let job: Scan = Box::new(move |shared| {
-            let result = scan(shared);
-            if let Err(error) = &result {
-                shared.reading_failed(error);
+            // Nobody waits for it any more.
+            if sender.is_closed() {
+                return;
             }
+            let until = Instant::now() + shared.wait;
+            let result = loop {
+                let result = shared.file_soon().and_then(|file| {
+                    let snapshot = shared.snapshots.renew(&file);
+                    let result = snapshot.and_then(|snapshot| scan(shared, &snapshot));
+                    result.inspect_err(|error| shared.reading_failed(error, file.number))
+                });
+                match result {
+                    Err(error) if failure::is_collateral(&error) && Instant::now() < until => {}
+                    result => break result,
+                }
+            };
             let _ = sender.send(result);
         });
         let queued = self.scans.lock().as_ref().is_some_and(|scans| scans.send(job).is_ok());
@@ -466,12 +528,25 @@ impl RedbStore {
     /// An answer from a snapshot begun after this call.
     fn read_fresh<T: 'static>(
         &self,
-        read: impl FnOnce(&Shared, &Snapshot) -> Result<T> + Send + 'static,
+        read: impl Fn(&Shared, &Snapshot) -> Result<T> + Send + 'static,
     ) -> Answer<T> {
         let shared = self.shared.clone();
         Answer::pending(async move {
-            let snapshot = shared.clone().fresh().await?;
-            read(&shared, &snapshot).inspect_err(|error| shared.reading_failed(error))
+            let until = tokio::time::Instant::now() + shared.wait;
+            loop {
+                let snapshot = shared.fresh(until).await;
+                let result = snapshot.and_then(|snapshot| {
+                    read(&shared, &snapshot)
+                        .inspect_err(|error| shared.reading_failed(error, snapshot.file_number))
+                });
+                match result {
+                    // Something else failed on that handle: this has a right to the next one.
+                    Err(error)
+                        if failure::is_collateral(&error)
+                            && tokio::time::Instant::now() < until => {}
+                    result => return result,
+                }
+            }
         })
     }
 }
@@ -487,7 +562,7 @@ impl SessionStore for RedbStore {
                 Ok(live @ Loaded::Live(_)) => return Answer::ready(Ok(live)),
                 // A lease can only confirm.
                 Ok(Loaded::Absent(_)) => {}
-                Err(error) => self.shared.reading_failed(&error),
+                Err(error) => self.shared.reading_failed(&error, snapshot.file_number),
             }
         }
         let (id, access) = (*id, *access);
@@ -513,7 +588,9 @@ impl SessionStore for RedbStore {
 
     fn page(&self, query: &Query) -> Answer<Page> {
         let query = query.clone();
-        Answer::pending(self.shared.clone().scanned(move |shared| scan::page(shared, &query)))
+        Answer::pending(
+            self.shared.clone().scanned(move |_, snapshot| scan::page(snapshot, &query)),
+        )
     }
 
     fn end(&self, end: End) -> Answer<EndReport> {
@@ -536,13 +613,10 @@ impl SessionStore for RedbStore {
         if let Some(own) = &self.shared.own_keys {
             return Answer::ready(Ok(own.clone()));
         }
-        if freshness == Freshness::Recent {
-            if let Some(snapshot) = self.shared.snapshots.leased() {
-                return Answer::ready(self.shared.ring_of(&snapshot));
-            }
-            if let Some(ring) = self.shared.recent_ring() {
-                return Answer::ready(Ok(ring));
-            }
+        if freshness == Freshness::Recent
+            && let Some(snapshot) = self.shared.snapshots.leased()
+        {
+            return Answer::ready(self.shared.ring_of(&snapshot));
         }
         self.read_fresh(Shared::ring_of)
     }

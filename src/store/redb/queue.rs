@@ -152,7 +152,7 @@ struct State {
     jobs: VecDeque<Job>,
     touches: HashMap<SessionId, Access>,
     touched_since: Option<Instant>,
-    broken: bool,
+    broken: Option<u64>,
     closing: bool,
     closed_waiters: Vec<oneshot::Sender<Result<()>>>,
     closed: bool,
@@ -165,8 +165,8 @@ pub(super) enum Call {
     Work,
     /// The time given came first.
     Time,
-    /// A reader found that the handle is of no more use.
-    Broken,
+    /// A reader found that the opening of this number is of no more use.
+    Broken(u64),
     /// The store is being closed.
     Close,
 }
@@ -215,9 +215,11 @@ impl Queue {
         }
     }
 
-    /// Says that the handle has to be opened again.
-    pub(super) fn report_broken(&self) {
-        self.state.lock().broken = true;
+    /// Says that the opening `number` is of no more use.
+    pub(super) fn report_broken(&self, number: u64) {
+        let mut state = self.state.lock();
+        state.broken = state.broken.max(Some(number));
+        drop(state);
         self.bell.notify_one();
     }
 
@@ -238,8 +240,8 @@ impl Queue {
     pub(super) fn wait(&self, time: Option<Instant>) -> Call {
         let mut state = self.state.lock();
         loop {
-            if std::mem::take(&mut state.broken) {
-                return Call::Broken;
+            if let Some(number) = state.broken.take() {
+                return Call::Broken(number);
             }
             let touches_due = state.touched_since.map(|since| since + TOUCH_DELAY);
             let now = Instant::now();

@@ -16,12 +16,11 @@ use crate::store::{Page, Query, Stats, Summary};
 /// Most records one page looks at: a few milliseconds, so that a snapshot is never held for long.
 const MAX_LOOKED_AT: usize = 5000;
 
-/// One page, from a snapshot of its own.
-pub(super) fn page(shared: &Arc<Shared>, query: &Query) -> Result<Page> {
-    let snapshot = shared.snapshots.renew(&*shared.database()?)?;
+/// One page.
+pub(super) fn page(snapshot: &Snapshot, query: &Query) -> Result<Page> {
     shielded(|| match query.filter.wanted_user() {
-        Some(user) => page_of_user(&snapshot, query, user),
-        None => page_of_all(&snapshot, query),
+        Some(user) => page_of_user(snapshot, query, user),
+        None => page_of_all(snapshot, query),
     })
 }
 
@@ -117,11 +116,10 @@ impl<'a> Filling<'a> {
 }
 
 /// Sizes and counts; walks every table.
-pub(super) fn stats(shared: &Arc<Shared>) -> Result<Stats> {
-    let snapshot = shared.snapshots.renew(&*shared.database()?)?;
+pub(super) fn stats(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Stats> {
     let (records, stored_bytes) = snapshot.size()?;
     let file_bytes = std::fs::metadata(&shared.opener.path).ok().map(|meta| meta.len());
-    let used = shielded(|| used_bytes(&snapshot))?;
+    let used = shielded(|| used_bytes(snapshot))?;
     let free_bytes = file_bytes.map(|bytes| bytes.saturating_sub(used));
     Ok(Stats { records, stored_bytes, file_bytes, free_bytes })
 }

@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
-use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTableMetadata};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTableMetadata};
 use tokio::sync::oneshot;
 
 use super::tables::{self, Bytes, FileState, StoredEnding};
-use super::{codec, failure};
+use super::{OpenFile, codec, failure};
 use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
 use crate::keyring::KeyRing;
@@ -32,6 +32,8 @@ const IDLE: Duration = Duration::from_millis(50);
 /// The file at one moment.
 pub(super) struct Snapshot {
     begun: Instant,
+    /// Of the opening it was begun on.
+    pub(super) file_number: u64,
     pub(super) txn: ReadTransaction,
     pub(super) sessions: ReadOnlyTable<Bytes<32>, &'static [u8]>,
     endings: ReadOnlyTable<Bytes<16>, &'static [u8]>,
@@ -39,9 +41,9 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    fn begin(database: &Database) -> Result<Self> {
+    fn begin(file: &OpenFile) -> Result<Self> {
         let begun = Instant::now();
-        let txn = database.begin_read().map_err(failure::before_commit)?;
+        let txn = file.database.begin_read().map_err(failure::before_commit)?;
         let sessions = txn.open_table(tables::SESSIONS).map_err(failure::before_commit)?;
         let endings = txn.open_table(tables::ENDINGS).map_err(failure::before_commit)?;
         let meta = txn.open_table(tables::META).map_err(failure::before_commit)?;
@@ -49,7 +51,7 @@ impl Snapshot {
         let state = state.ok_or_else(|| Error::new(Kind::Corrupt, "the file has no state"))?;
         let state = FileState::open(state.value())?;
         drop(meta);
-        Ok(Self { begun, txn, sessions, endings, state })
+        Ok(Self { begun, file_number: file.number, txn, sessions, endings, state })
     }
 
     /// The record of `id`, whatever its state.
@@ -180,9 +182,9 @@ impl Snapshots {
     }
 
     /// Begins a snapshot and publishes it.
-    pub(super) fn renew(&self, database: &Database) -> Result<Arc<Snapshot>> {
+    pub(super) fn renew(&self, file: &OpenFile) -> Result<Arc<Snapshot>> {
         let _turn = self.beginning.lock();
-        let snapshot = Arc::new(shielded(|| Snapshot::begin(database))?);
+        let snapshot = Arc::new(shielded(|| Snapshot::begin(file))?);
         *self.published.write() = Some(snapshot.clone());
         self.renewal_wanted.store(false, Ordering::Relaxed);
         Ok(snapshot)
@@ -190,8 +192,8 @@ impl Snapshots {
 
     /// The same after a commit: the snapshot counts as used, so that whoever was answered finds
     /// it, and the reading thread sees to its end.
-    pub(super) fn renew_after_commit(&self, database: &Database) -> Result<()> {
-        self.renew(database)?;
+    pub(super) fn renew_after_commit(&self, file: &OpenFile) -> Result<()> {
+        self.renew(file)?;
         self.used.store(true, Ordering::Relaxed);
         let mut desk = self.desk.lock();
         if desk.asleep {
@@ -226,18 +228,19 @@ impl Snapshots {
         }
     }
 
-    /// What the reading thread does. `database` lends the open file, or says why there is none.
+    /// What the reading thread does. `file` lends the open file, or says why there is none;
+    /// `failed` is told what went wrong on which opening.
     pub(super) fn serve(
         &self,
-        database: impl Fn() -> Result<Arc<Database>>,
-        failed: impl Fn(&Error),
+        file: impl Fn() -> Result<Arc<OpenFile>>,
+        failed: impl Fn(&Error, u64),
     ) {
         while let Some(waiting) = self.next_round() {
-            let snapshot = database().and_then(|database| self.renew(&database));
-            if let Err(error) = &snapshot {
+            let snapshot = file()
+                .and_then(|file| self.renew(&file).inspect_err(|error| failed(error, file.number)));
+            if snapshot.is_err() {
                 // Asked for again by the next reader.
                 self.renewal_wanted.store(false, Ordering::Relaxed);
-                failed(error);
             }
             for waiter in waiting {
                 // Who gave up waiting is not there any more.

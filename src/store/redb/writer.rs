@@ -8,19 +8,22 @@
 //! and opens the file again, with a growing pause between attempts; meanwhile whoever asks gets an
 //! error at once, and when the fault is gone service goes on.
 
+use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use redb::{Database, Durability as RedbDurability, WriteTransaction};
+use redb::{Durability as RedbDurability, WriteTransaction};
 
 use super::batch::Batch;
 use super::queue::{Call, Job, Reply};
-use super::{Durability, Shared, failure};
+use super::snapshot::shielded;
+use super::{Durability, OpenFile, Shared, failure};
 use crate::error::{Error, Result};
 use crate::id::SessionId;
 use crate::keyring::KeyRing;
-use crate::store::{Access, EndReport, Op, Outcome, Sweep, Swept};
+use crate::store::{Access, Commit, EndReport, Op, Outcome, Sweep, Swept};
 
 /// Most jobs in one transaction.
 const MAX_BATCH: usize = 4096;
@@ -31,14 +34,14 @@ const SECOND_CHANCE: Duration = Duration::from_micros(500);
 const MAX_CHANCES: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long a call of another thread's on a handle that failed may go on.
+const LONGEST_CALL: Duration = Duration::from_millis(50);
 
 /// Runs until the store is closed.
 pub(super) fn run(shared: &Arc<Shared>) {
-    let mut writer =
-        Writer { shared, next_sweep: shared.sweep_interval.map(soon), unflushed: None };
+    let next_sweep = shared.sweep_interval.map(soon);
+    let mut writer = Writer { shared, next_sweep, unflushed: None, openings: 0 };
     let result = writer.serve();
-    shared.snapshots.close();
-    drop(shared.withdraw_database());
     shared.queue.closed(&result);
 }
 
@@ -52,20 +55,33 @@ struct Writer<'a> {
     next_sweep: Option<Instant>,
     /// Since when commits have not been synced ([`Durability::Interval`]).
     unflushed: Option<Instant>,
+    /// How often the file was opened again.
+    openings: u64,
 }
 
 impl Writer<'_> {
     fn serve(&mut self) -> Result<()> {
         loop {
-            let step = match self.shared.queue.wait(self.next_time()) {
-                Call::Work => self.work(),
-                Call::Time => self.on_time(),
-                Call::Broken => Err(Error::unavailable("the session file has to be reopened")),
-                Call::Close => return self.finish(),
-            };
-            if let Err(error) = step {
-                self.reopen(error);
+            let call = self.shared.queue.wait(self.next_time());
+            if call == Call::Close {
+                return self.finish();
             }
+            // Whoever a panic leaves without an answer learns that there is none.
+            if let Err(error) = shielded(|| self.answer(&call)) {
+                self.reopen(&error);
+            }
+        }
+    }
+
+    /// An error means that the handle is of no more use.
+    fn answer(&mut self, call: &Call) -> Result<()> {
+        match call {
+            Call::Work => self.work(),
+            Call::Time => self.on_time(),
+            Call::Broken(number) if *number == self.openings => {
+                Err(Error::unavailable("the session file has to be reopened"))
+            }
+            Call::Broken(_) | Call::Close => Ok(()),
         }
     }
 
@@ -86,17 +102,19 @@ impl Writer<'_> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        let touches = self.shared.queue.take_touches();
-        let flushed =
-            if touches.is_empty() { self.flush() } else { self.write(Vec::new(), touches, true) };
-        flushed.and_then(|()| match self.shared.withdraw_database() {
-            // Other threads let go of it within the call they are in.
-            Some(database) => match Arc::try_unwrap(database) {
-                Ok(database) => database.close().map_err(failure::before_commit),
-                Err(_) => Ok(()),
+        let flushed = shielded(|| {
+            let touches = self.shared.queue.take_touches();
+            if touches.is_empty() { self.flush() } else { self.write(Vec::new(), touches, true) }
+        });
+        self.shared.snapshots.close();
+        let closed = match self.shared.withdraw_file() {
+            Some(file) => match alone_within(self.shared.wait, file) {
+                Ok(file) => shielded(|| file.database.close().map_err(failure::before_commit)),
+                Err(_) => Err(still_read()),
             },
             None => Ok(()),
-        })
+        };
+        flushed.and(closed)
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -106,15 +124,14 @@ impl Writer<'_> {
         self.write(Vec::new(), Vec::new(), true)
     }
 
-    /// An error means that the handle is of no more use.
     fn work(&mut self) -> Result<()> {
-        let database = self.shared.database()?;
+        let file = self.shared.file()?;
         // Waits while another process writes; what is queued meanwhile joins the batch.
-        let txn = database.begin_write().map_err(failure::before_commit)?;
+        let txn = file.database.begin_write().map_err(failure::before_commit)?;
         let jobs = self.shared.queue.take(MAX_BATCH);
         let touches = self.shared.queue.take_touches();
         let must_sync = jobs.iter().any(is_critical);
-        self.write_in(&database, txn, jobs, touches, must_sync)
+        self.write_in(&file, txn, Answers::to(jobs), touches, must_sync)
     }
 
     fn write(
@@ -123,44 +140,57 @@ impl Writer<'_> {
         touches: Vec<(SessionId, Access)>,
         must_sync: bool,
     ) -> Result<()> {
-        let database = self.shared.database()?;
-        let txn = database.begin_write().map_err(failure::before_commit)?;
-        self.write_in(&database, txn, jobs, touches, must_sync)
+        let answers = Answers::to(jobs);
+        let begun = self.shared.file().and_then(|file| {
+            let txn = file.database.begin_write().map_err(failure::before_commit)?;
+            Ok((file, txn))
+        });
+        match begun {
+            Ok((file, txn)) => self.write_in(&file, txn, answers, touches, must_sync),
+            Err(error) => {
+                answers.send(Some(&error));
+                Err(error)
+            }
+        }
     }
 
     fn write_in(
         &mut self,
-        database: &Database,
+        file: &OpenFile,
         mut txn: WriteTransaction,
-        jobs: Vec<Job>,
+        mut answers: Answers,
         mut touches: Vec<(SessionId, Access)>,
         must_sync: bool,
     ) -> Result<()> {
         let flushing = must_sync && self.unflushed.is_some();
-        let synced = self.set_durability(&mut txn, must_sync)?;
-        let mut answers = Answers::default();
         touches.sort_unstable_by_key(|(id, _)| *id);
         let full = self.shared.file_is_full();
         let applied = catch_unwind(AssertUnwindSafe(|| {
+            let synced = self.set_durability(&mut txn, must_sync)?;
             let mut batch = Batch::begin(&txn, self.shared.keep_ended, full)?;
-            carry_out(&mut batch, jobs, &touches, &mut answers)?;
+            answers.carry_out(&mut batch, &touches)?;
             self.give_second_chances(&mut batch, &mut answers)?;
-            batch.finish()
+            Ok((batch.finish()?, synced))
         }));
         let outcome = match applied {
-            Ok(Ok(changed)) if changed || flushing => commit(txn).map(|()| {
+            Ok(Ok((changed, synced))) if changed || flushing => commit(txn).map(|()| {
                 self.unflushed =
                     if synced { None } else { self.unflushed.or(Some(Instant::now())) };
             }),
             Ok(Ok(_)) => txn.abort().map_err(Spoiled::before_commit),
-            Ok(Err(error)) => Err(Spoiled { reopen: failure::needs_reopening(&error), error }),
-            Err(_) => Err(Spoiled { error: failure::panicked(), reopen: true }),
+            Ok(Err(error)) => {
+                let reopen = failure::needs_reopening(&error);
+                Err(Spoiled { error, reopen }.and_rolled_back(txn))
+            }
+            Err(_) => {
+                Err(Spoiled { error: failure::panicked(), reopen: true }.and_rolled_back(txn))
+            }
         };
         match outcome {
             Ok(()) => {
                 // Also where nothing was changed: whoever is told that a session is over must not
                 // read it from an older state after that.
-                let renewed = self.shared.snapshots.renew_after_commit(database);
+                let renewed = self.shared.snapshots.renew_after_commit(file);
                 if renewed.is_err() {
                     self.shared.snapshots.withdraw();
                 }
@@ -188,7 +218,8 @@ impl Writer<'_> {
         {
             chances += 1;
             let again = self.shared.queue.take_within(MAX_BATCH, lost, SECOND_CHANCE);
-            carry_out(batch, again, &[], answers)?;
+            answers.wait_for(again);
+            answers.carry_out(batch, &[])?;
         }
         Ok(())
     }
@@ -227,29 +258,77 @@ impl Writer<'_> {
     }
 
     /// Closes the file and opens it again, until that succeeds or the store is closed.
-    fn reopen(&mut self, cause: Error) {
+    ///
+    /// The first attempt is made at once, and what is queued waits for it: most faults (a disk
+    /// that filled up and is read from) leave a file that opens.
+    fn reopen(&mut self, cause: &Error) {
         tracing::warn!(error = %cause, "the session file is being reopened");
-        self.shared.snapshots.withdraw();
-        drop(self.shared.withdraw_database());
         self.unflushed = None;
-        let mut error = Error::unavailable("the session file is being reopened").with_source(cause);
+        self.shared.usable_from.fetch_max(self.openings + 1, Ordering::AcqRel);
+        let mut failed = self.shared.withdraw_file();
         let mut pause = FIRST_PAUSE;
-        while !self.shared.queue.is_closing() {
+        loop {
+            let opened = shielded(|| self.try_to_reopen(&mut failed));
+            self.shared.retrying.store(opened.is_err(), Ordering::Release);
+            let error = match opened {
+                Ok(()) => return tracing::info!("the session file is open again"),
+                Err(error) => {
+                    Error::unavailable("the session file cannot be reopened").with_source(error)
+                }
+            };
             self.shared.queue.pause(pause, &error);
-            match self.shared.opener.open_existing() {
-                Ok(database) => {
-                    self.shared.lend_database(database);
-                    tracing::info!("the session file is open again");
-                    return;
-                }
-                Err(again) => {
-                    error = Error::unavailable("the session file cannot be reopened")
-                        .with_source(again);
-                }
+            if self.shared.queue.is_closing() {
+                // Nothing comes in any more, so that this answers the last.
+                return self.shared.queue.fail_all(&error);
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+
+    /// Closes `failed`, unless that is done, and opens the file.
+    fn try_to_reopen(&mut self, failed: &mut Option<Arc<OpenFile>>) -> Result<()> {
+        if let Some(file) = failed.take() {
+            match alone_within(LONGEST_CALL, file) {
+                // All it still does is to let go of its locks.
+                Ok(file) => drop(shielded(|| {
+                    drop(file);
+                    Ok(())
+                })),
+                Err(file) => {
+                    *failed = Some(file);
+                    return Err(still_read());
+                }
+            }
+        }
+        // Nobody begins another on that handle; what is kept in memory would still be read from.
+        self.shared.snapshots.withdraw();
+        let database = self.shared.opener.open_existing()?;
+        self.openings += 1;
+        self.shared.lend_file(self.openings, database);
+        Ok(())
+    }
+}
+
+/// Waits until no other thread is in a call on `file`.
+///
+/// Until then its locks are held. redb, opening the file beside that, would take it for one that
+/// is in use and so consistent, and would not look at what a failed sync has left of it.
+fn alone_within(wait: Duration, file: Arc<OpenFile>) -> Result<OpenFile, Arc<OpenFile>> {
+    let until = Instant::now() + wait;
+    let mut tried = Arc::try_unwrap(file);
+    loop {
+        match tried {
+            Err(file) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(1));
+                tried = Arc::try_unwrap(file);
+            }
+            tried => return tried,
+        }
+    }
+}
+
+fn still_read() -> Error {
+    Error::unavailable("the session file is still being read")
 }
 
 /// Why a transaction was not committed, and whether the handle is of no more use.
@@ -262,9 +341,15 @@ impl Spoiled {
     fn before_commit(error: redb::StorageError) -> Self {
         Self { error: failure::before_commit(error), reopen: true }
     }
+
+    /// Rolls back before anybody hears of it. That may panic once something else has.
+    fn and_rolled_back(mut self, txn: WriteTransaction) -> Self {
+        self.reopen |= catch_unwind(AssertUnwindSafe(|| drop(txn))).is_err();
+        self
+    }
 }
 
-fn commit(txn: WriteTransaction) -> std::result::Result<(), Spoiled> {
+fn commit(txn: WriteTransaction) -> Result<(), Spoiled> {
     match catch_unwind(AssertUnwindSafe(|| txn.commit())) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Spoiled { error: failure::in_commit(error), reopen: true }),
@@ -289,86 +374,95 @@ fn is_critical(job: &Job) -> bool {
     }
 }
 
-/// Carries out jobs and touches; an error spoils the transaction.
-fn carry_out(
-    batch: &mut Batch<'_>,
-    jobs: Vec<Job>,
-    touches: &[(SessionId, Access)],
-    answers: &mut Answers,
-) -> Result<()> {
-    let mut commits = Vec::with_capacity(jobs.len());
-    let mut others = Vec::new();
-    for job in jobs {
-        match job {
-            Job::Commit(commit, reply) => commits.push((commit, reply)),
-            other => others.push(other),
-        }
+/// Puts the result of `job` on hold, and says why it failed. If it panics, that is its result.
+fn hold<T>(
+    results: &mut Vec<(Reply<T>, Result<T>)>,
+    reply: Reply<T>,
+    job: impl FnOnce() -> Result<T>,
+) -> Option<Error> {
+    results.push((reply, Err(failure::panicked())));
+    let result = job();
+    let failed = result.as_ref().err().cloned();
+    if let Some((_, held)) = results.last_mut() {
+        *held = result;
     }
-    // Stable: commits of one session keep their order.
-    commits.sort_by_key(|(commit, _)| commit.id);
-    let mut failed = None;
-    for (commit, reply) in commits {
-        let result = match &failed {
-            Some(error) => Err(Error::clone(error)),
-            None => batch.commit(&commit).unwrap_or_else(|error| {
-                failed = Some(error.clone());
-                Err(error)
-            }),
-        };
-        answers.commits.push((reply, result));
-    }
-    for (id, access) in touches {
-        if failed.is_none() {
-            failed = batch.touch(id, access).err();
-        }
-    }
-    for job in others {
-        let spoiled = answers.other(batch, job, failed.as_ref());
-        failed = failed.or(spoiled);
-    }
-    failed.map_or(Ok(()), Err)
+    failed
 }
 
-/// Results on hold until the commit.
+/// Jobs in hand, and results on hold until the commit.
 #[derive(Default)]
 struct Answers {
+    /// Commits in order of their session's ID, last first; those of one session in theirs.
+    waiting_commits: Vec<(Commit, Reply<Outcome>)>,
+    /// The others, last first.
+    waiting: Vec<Job>,
     commits: Vec<(Reply<Outcome>, Result<Outcome>)>,
     ends: Vec<(Reply<EndReport>, Result<EndReport>)>,
     sweeps: Vec<(Reply<Swept>, Result<Swept>)>,
     keys: Vec<(Reply<KeyRing>, Result<KeyRing>)>,
-    held: Vec<Reply<()>>,
+    held: Vec<(Reply<()>, Result<()>)>,
 }
 
 impl Answers {
-    /// Carries out one job. Returns the error that spoils the transaction, if any.
-    fn other(&mut self, batch: &mut Batch<'_>, job: Job, failed: Option<&Error>) -> Option<Error> {
-        let ready = |result: Option<&Error>| result.map_or(Ok(()), |error| Err(error.clone()));
+    fn to(jobs: Vec<Job>) -> Self {
+        let mut answers = Self::default();
+        answers.wait_for(jobs);
+        answers
+    }
+
+    fn wait_for(&mut self, jobs: Vec<Job>) {
+        for job in jobs.into_iter().rev() {
+            match job {
+                Job::Commit(commit, reply) => self.waiting_commits.push((commit, reply)),
+                other => self.waiting.push(other),
+            }
+        }
+        // Stable.
+        self.waiting_commits.sort_by_key(|(commit, _)| Reverse(commit.id));
+    }
+
+    /// Carries out what waits. An error means that the transaction can no longer be trusted; what
+    /// was not carried out keeps waiting, for [`send`](Self::send).
+    fn carry_out(&mut self, batch: &mut Batch<'_>, touches: &[(SessionId, Access)]) -> Result<()> {
+        while let Some((commit, reply)) = self.waiting_commits.pop() {
+            let mut spoiled = None;
+            hold(&mut self.commits, reply, || {
+                batch.commit(&commit).unwrap_or_else(|error| {
+                    spoiled = Some(error.clone());
+                    Err(error)
+                })
+            });
+            spoiled.map_or(Ok(()), Err)?;
+        }
+        for (id, access) in touches {
+            batch.touch(id, access)?;
+        }
+        while let Some(job) = self.waiting.pop() {
+            self.carry_out_other(batch, job)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out_other(&mut self, batch: &mut Batch<'_>, job: Job) -> Result<()> {
         match job {
-            Job::Commit(..) => None,
+            Job::Commit(commit, reply) => {
+                self.waiting_commits.push((commit, reply));
+                Ok(())
+            }
             Job::End(end, reply) => {
-                let result = ready(failed).and_then(|()| batch.end(&end));
-                let spoiled = result.as_ref().err().cloned();
-                self.ends.push((reply, result));
-                spoiled
+                hold(&mut self.ends, reply, || batch.end(&end)).map_or(Ok(()), Err)
             }
             Job::Sweep(sweep, reply) => {
-                let result = ready(failed).and_then(|()| batch.sweep(&sweep));
-                let spoiled = result.as_ref().err().cloned();
-                self.sweeps.push((reply, result));
-                spoiled
+                hold(&mut self.sweeps, reply, || batch.sweep(&sweep)).map_or(Ok(()), Err)
             }
             Job::ChangeKeys(change, reply) => {
-                let result = ready(failed).and_then(|()| batch.change_keys(change));
+                let failed = hold(&mut self.keys, reply, || batch.change_keys(change));
                 // A refused change (unknown key, full ring) has written nothing.
-                let spoiled = result.as_ref().err().filter(|e| failure::needs_reopening(e));
-                let spoiled = spoiled.cloned();
-                self.keys.push((reply, result));
-                spoiled
+                failed.filter(failure::needs_reopening).map_or(Ok(()), Err)
             }
             Job::HoldKeys(reply) => {
                 batch.hold_keys();
-                self.held.push(reply);
-                None
+                hold(&mut self.held, reply, || Ok(())).map_or(Ok(()), Err)
             }
         }
     }
@@ -400,6 +494,13 @@ impl Answers {
         each(self.ends, failure);
         each(self.sweeps, failure);
         each(self.keys, failure);
-        each(self.held.into_iter().map(|reply| (reply, Ok(()))).collect(), failure);
+        each(self.held, failure);
+        let Some(error) = failure else { return };
+        for (_, reply) in self.waiting_commits {
+            reply.send(Err(error.clone()));
+        }
+        for job in self.waiting {
+            job.fail(error.clone());
+        }
     }
 }

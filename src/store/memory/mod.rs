@@ -1,0 +1,324 @@
+//! Sessions in memory: for tests, for one process that may forget, and as the reference.
+//!
+//! # Structure
+//!
+//! 64 shards by ID, each a map under its own lock. A load, merge, compare-and-set or touch takes
+//! one shard's lock and nothing else. What concerns several rows (a renewal that binds a user, a
+//! cap, the index by user) first takes the one `Users` lock, under which these operations take
+//! turns; they may then lock several shards, and since nobody else holds more than one, none can
+//! wait for the other. The endings are locked last, for a moment, and always under the lock of
+//! the row that is compared with them. A renewal keeps the shard bytes, so the old and the new row
+//! lie under one lock and change in one step.
+//!
+//! The index ordered by deadline is a list of IDs for each bucket. Its entries are hints: the
+//! sweeper looks at the row and files it anew if it was met too early, so that only a new deadline
+//! that is *earlier* costs an entry.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::{
+    Access, Answer, Applied, Commit, End, EndReport, Freshness, Inspected, KeyChange, Loaded, Op,
+    Outcome, Page, Query, SessionStore, Stats, Sweep, Swept, Timing, apply,
+};
+use crate::error::{Error, Kind, Result};
+use crate::expiry::Clock;
+use crate::id::SessionId;
+use crate::keyring::KeyRing;
+use crate::record::{Absence, Endings, IndexKey, Record};
+
+mod builder;
+mod ending;
+mod page;
+mod room;
+mod sweep;
+mod view;
+
+pub use builder::MemoryStoreBuilder;
+use ending::AllEndings;
+use room::cost;
+use view::{Users, View};
+
+const SHARDS: usize = 64;
+
+/// A store in this process's memory. Cheap to clone; clones share the sessions.
+///
+/// Bounded to 256 MiB unless configured: what is over goes first, then the least recently seen
+/// anonymous sessions. Signed-in sessions are never evicted; a newcomer gets `is_full()`.
+///
+/// ```
+/// use fastsession::MemoryStore;
+/// let store = MemoryStore::new()?;
+/// # let _ = store;
+/// # Ok::<(), fastsession::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct MemoryStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    clock: Clock,
+    max_bytes: usize,
+    keep_ended: Duration,
+    shards: [RwLock<Shard>; SHARDS],
+    users: Mutex<Users>,
+    /// Whether any ending exists: most processes never see one, and their loads skip the lock.
+    any_ending: AtomicBool,
+    endings: RwLock<AllEndings>,
+    bytes: AtomicUsize,
+    keys: RwLock<KeyRing>,
+    keys_held_by_application: bool,
+    timing: RwLock<Timing>,
+    closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Shard {
+    rows: HashMap<SessionId, Record, BuildHasherDefault<IdHasher>>,
+    deadlines: BTreeMap<IndexKey, Vec<SessionId>>,
+}
+
+/// IDs are hashes: eight of their bytes are a hash.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(tail) = bytes.last_chunk::<8>() {
+            self.0 = u64::from_le_bytes(*tail);
+        }
+    }
+}
+
+impl MemoryStore {
+    /// A store with the defaults: the system's clock, 256 MiB, a fresh signing key.
+    pub fn new() -> Result<Self> {
+        Self::builder().build()
+    }
+
+    /// Configures a store.
+    pub fn builder() -> MemoryStoreBuilder {
+        MemoryStoreBuilder::new()
+    }
+}
+
+/// What became of a commit.
+enum Tried {
+    Done(Outcome),
+    /// Nothing was changed, for want of this many bytes in all.
+    NoRoom {
+        wanted: usize,
+    },
+}
+
+impl Inner {
+    fn shard_of(id: &SessionId) -> usize {
+        usize::from(id.as_bytes()[0]) % SHARDS
+    }
+
+    fn open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Error::new(Kind::Unavailable, "the store was closed"));
+        }
+        Ok(())
+    }
+
+    fn endings_of(&self, user: Option<&str>) -> Endings {
+        if !self.any_ending.load(Ordering::Acquire) {
+            return Endings::default();
+        }
+        let endings = self.endings.read();
+        Endings {
+            everyone: endings.everyone,
+            user: user.and_then(|user| endings.users.get(user).copied()),
+        }
+    }
+
+    /// A row, and the endings read under its lock: an ending that spares it changes both.
+    fn row(&self, id: &SessionId) -> Option<(Record, Endings)> {
+        let shard = self.shards[Self::shard_of(id)].read();
+        let record = shard.rows.get(id)?;
+        Some((record.clone(), self.endings_of(record.user())))
+    }
+
+    fn load(&self, id: &SessionId, access: &Access) -> Result<Loaded> {
+        self.open()?;
+        let Some((record, endings)) = self.row(id) else {
+            return Ok(Loaded::Absent(Absence::NotFound));
+        };
+        Ok(match record.absence(access.at, access.timeouts.as_ref(), &endings) {
+            None => Loaded::Live(record),
+            Some(absence) => Loaded::Absent(absence),
+        })
+    }
+
+    fn commit(&self, commit: &Commit) -> Result<Outcome> {
+        self.open()?;
+        let wanted = match self.try_commit(commit)? {
+            Tried::Done(outcome) => return Ok(outcome),
+            Tried::NoRoom { wanted } => wanted,
+        };
+        self.make_room(wanted);
+        match self.try_commit(commit)? {
+            Tried::Done(outcome) => Ok(outcome),
+            Tried::NoRoom { .. } => Err(self.full()),
+        }
+    }
+
+    fn try_commit(&self, commit: &Commit) -> Result<Tried> {
+        let several_rows =
+            matches!(commit.op, Op::Renew { .. } | Op::Create { login: Some(_), .. });
+        let users = several_rows.then(|| self.users.lock());
+        let mut view = View::of_one(self, &commit.id);
+        view.users = users;
+        if let Op::Renew { new_id, .. } = &commit.op {
+            view.hold(new_id);
+        }
+        let Applied { outcome, write, more } = apply(commit, &mut view)?;
+        // A logout works in a full store, though a mark may be larger than the data it replaces.
+        let bounded = !matches!(commit.op, Op::End { .. });
+        if let Some(wanted) = self.shortage(write.iter().chain(&more)).filter(|_| bounded) {
+            return Ok(Tried::NoRoom { wanted });
+        }
+        for write in write.into_iter().chain(more) {
+            view.put(write);
+        }
+        drop(view);
+        if matches!(outcome, Outcome::Committed(_)) {
+            self.learn_timing(commit, &outcome);
+        }
+        Ok(Tried::Done(outcome))
+    }
+
+    fn learn_timing(&self, commit: &Commit, outcome: &Outcome) {
+        let Outcome::Committed(record) = outcome else { return };
+        let idle = record.idle_timeout();
+        let touch_interval = commit.access.touch_interval;
+        let known = *self.timing.read();
+        if idle > known.longest_idle || touch_interval > known.touch_interval {
+            let mut timing = self.timing.write();
+            timing.longest_idle = timing.longest_idle.max(idle);
+            timing.touch_interval = timing.touch_interval.max(touch_interval);
+        }
+    }
+
+    fn insert(&self, shard: &mut Shard, id: SessionId, after: Record) {
+        let key = after.index_key();
+        self.bytes.fetch_add(cost(&after), Ordering::Relaxed);
+        let before = shard.rows.insert(id, after);
+        self.bytes.fetch_sub(before.as_ref().map_or(0, cost), Ordering::Relaxed);
+        if before.is_none_or(|before| before.index_key() != key) {
+            shard.deadlines.entry(key).or_default().push(id);
+        }
+    }
+
+    fn remove(&self, shard: &mut Shard, users: &mut Users, id: &SessionId) {
+        let Some(record) = shard.rows.remove(id) else { return };
+        self.bytes.fetch_sub(cost(&record), Ordering::Relaxed);
+        if let Some(user) = record.user() {
+            users.remove(user, id);
+        }
+    }
+}
+
+impl SessionStore for MemoryStore {
+    fn clock(&self) -> Clock {
+        self.inner.clock.clone()
+    }
+
+    fn load(&self, id: &SessionId, access: &Access) -> Answer<Loaded> {
+        Answer::ready(self.inner.load(id, access))
+    }
+
+    fn commit(&self, commit: Commit) -> Answer<Outcome> {
+        Answer::ready(self.inner.commit(&commit))
+    }
+
+    fn touch(&self, id: &SessionId, access: &Access) {
+        let mut shard = self.inner.shards[Inner::shard_of(id)].write();
+        let Some(record) = shard.rows.get(id) else { return };
+        let endings = self.inner.endings_of(record.user());
+        if record.absence(access.at, access.timeouts.as_ref(), &endings).is_none() {
+            let record = record.touched(access.at);
+            shard.rows.insert(*id, record);
+        }
+    }
+
+    fn inspect(&self, id: &SessionId) -> Answer<Option<Inspected>> {
+        let row = self.inner.row(id);
+        let inspected = row.map(|(record, endings)| Inspected { record, endings });
+        Answer::ready(self.inner.open().map(|()| inspected))
+    }
+
+    fn page(&self, query: &Query) -> Answer<Page> {
+        Answer::ready(self.inner.page(query))
+    }
+
+    fn end(&self, end: End) -> Answer<EndReport> {
+        Answer::ready(self.inner.end(&end))
+    }
+
+    fn sweep(&self, sweep: Sweep) -> Answer<Swept> {
+        Answer::ready(self.inner.open().map(|()| self.inner.sweep(sweep)))
+    }
+
+    fn stats(&self) -> Answer<Stats> {
+        let mut stats = Stats::default();
+        for shard in &self.inner.shards {
+            let shard = shard.read();
+            stats.records += shard.rows.len() as u64;
+            stats.stored_bytes += shard.rows.values().map(|r| r.size_bytes() as u64).sum::<u64>();
+        }
+        Answer::ready(self.inner.open().map(|()| stats))
+    }
+
+    fn timing(&self) -> Answer<Timing> {
+        Answer::ready(self.inner.open().map(|()| *self.inner.timing.read()))
+    }
+
+    fn keys(&self, _: Freshness) -> Answer<KeyRing> {
+        Answer::ready(self.inner.open().map(|()| self.inner.keys.read().clone()))
+    }
+
+    fn change_keys(&self, change: KeyChange) -> Answer<KeyRing> {
+        let changed = || {
+            self.inner.open()?;
+            if self.inner.keys_held_by_application {
+                return Err(Error::new(
+                    Kind::KeysHeldByApplication,
+                    "the application holds the keys",
+                ));
+            }
+            let mut keys = self.inner.keys.write();
+            let longest_idle = self.inner.timing.read().longest_idle;
+            *keys = change.apply(&keys, longest_idle)?;
+            Ok(keys.clone())
+        };
+        Answer::ready(changed())
+    }
+
+    fn close(&self) -> Answer<()> {
+        self.inner.closed.store(true, Ordering::Relaxed);
+        Answer::ready(Ok(()))
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("bytes", &self.inner.bytes.load(Ordering::Relaxed))
+            .field("max_bytes", &self.inner.max_bytes)
+            .finish_non_exhaustive()
+    }
+}

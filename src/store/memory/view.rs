@@ -1,0 +1,105 @@
+//! The rows as one commit sees them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use parking_lot::{MutexGuard, RwLockWriteGuard};
+
+use super::{Inner, Shard};
+use crate::error::Result;
+use crate::id::SessionId;
+use crate::record::{Endings, Mark, Record};
+use crate::store::{Rows, Write};
+
+#[derive(Default)]
+pub(super) struct Users {
+    pub(super) sessions: HashMap<Box<str>, BTreeSet<SessionId>>,
+}
+
+impl Users {
+    pub(super) fn remove(&mut self, user: &str, id: &SessionId) {
+        if let Some(ids) = self.sessions.get_mut(user) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.sessions.remove(user);
+            }
+        }
+    }
+}
+
+/// The rows as one commit sees them: its own shard locked, and that of the new ID of a renewal,
+/// the others one at a time.
+pub(super) struct View<'a> {
+    inner: &'a Inner,
+    held: [Option<(usize, RwLockWriteGuard<'a, Shard>)>; 2],
+    pub(super) users: Option<MutexGuard<'a, Users>>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn of_one(inner: &'a Inner, id: &SessionId) -> Self {
+        let number = Inner::shard_of(id);
+        Self { inner, held: [Some((number, inner.shards[number].write())), None], users: None }
+    }
+
+    pub(super) fn hold(&mut self, id: &SessionId) {
+        let number = Inner::shard_of(id);
+        if self.held(number).is_none() {
+            self.held[1] = Some((number, self.inner.shards[number].write()));
+        }
+    }
+
+    fn held(&mut self, number: usize) -> Option<&mut Shard> {
+        let mut held = self.held.iter_mut().flatten();
+        held.find(|(held, _)| *held == number).map(|(_, shard)| &mut **shard)
+    }
+
+    pub(super) fn put(&mut self, write: Write) {
+        let Write { id, before, after } = write;
+        let user_before = before.as_ref().and_then(Record::user);
+        if let Some(users) = self.users.as_mut().filter(|_| user_before != after.user()) {
+            if let Some(user) = user_before {
+                users.remove(user, &id);
+            }
+            if let Some(user) = after.user() {
+                users.sessions.entry(user.into()).or_default().insert(id);
+            }
+        }
+        let (inner, number) = (self.inner, Inner::shard_of(&id));
+        if let Some(shard) = self.held(number) {
+            return inner.insert(shard, id, after);
+        }
+        // One that the cap ends. It was read under an earlier hold of this lock: if it has ended
+        // since, that mark stays.
+        let mut shard = inner.shards[number].write();
+        if shard.rows.get(&id).is_some_and(|row| row.mark() == Mark::None) {
+            inner.insert(&mut shard, id, after);
+        }
+    }
+}
+
+impl Rows for View<'_> {
+    fn get(&mut self, id: &SessionId) -> Result<Option<Record>> {
+        let number = Inner::shard_of(id);
+        Ok(match self.held(number) {
+            Some(shard) => shard.rows.get(id).cloned(),
+            None => self.inner.shards[number].read().rows.get(id).cloned(),
+        })
+    }
+
+    fn endings(&mut self, user: Option<&str>) -> Result<Endings> {
+        Ok(self.inner.endings_of(user))
+    }
+
+    fn generation(&mut self) -> Result<u64> {
+        Ok(self.inner.endings.read().generation)
+    }
+
+    fn sessions_of(&mut self, user: &str) -> Result<Vec<SessionId>> {
+        let ids = self.users.as_ref().and_then(|users| users.sessions.get(user));
+        Ok(ids.map_or_else(Vec::new, |ids| ids.iter().copied().collect()))
+    }
+
+    fn keep_ended(&self) -> Duration {
+        self.inner.keep_ended
+    }
+}

@@ -1,0 +1,392 @@
+//! One run of a workload that a seed repeats, on a disk that fails or loses power.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use fastsession::{Clock, Error, RedbStore, SessionStore, Timestamp};
+use tokio::time::timeout;
+
+use crate::disk::{Call, Disk, Fault, Plan};
+use crate::ledger::Ledger;
+use crate::model::{self, Action, Lane};
+use crate::random::Random;
+
+pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+/// A store's own deadline here; an answer that takes longer was never going to come.
+pub(crate) const WAIT: Duration = Duration::from_secs(4);
+const HANG: Duration = Duration::from_secs(20);
+/// How long service may take to come back once the fault is gone.
+pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(5);
+
+/// How the store is opened, and what is done to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) seed: u64,
+    pub(crate) exclusive: bool,
+    pub(crate) rounds: u64,
+}
+
+/// Hits per kind of operation in flight.
+#[derive(Debug, Default)]
+pub(crate) struct Table(pub(crate) BTreeMap<&'static str, [u64; 4]>);
+
+impl Table {
+    fn add(&mut self, kinds: &[&'static str], column: usize) {
+        for kind in kinds {
+            self.0.entry(kind).or_default()[column] += 1;
+        }
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        for (kind, counts) in other.0 {
+            let mine = self.0.entry(kind).or_default();
+            mine.iter_mut().zip(counts).for_each(|(mine, count)| *mine += count);
+        }
+    }
+
+    pub(crate) fn print(&self, title: &str) {
+        println!("{title}");
+        println!(
+            "{:18} {:>8} {:>12} {:>8} {:>16}",
+            "in flight", "cuts", "in recovery", "faults", "with unsynced"
+        );
+        for (kind, [cuts, nested, faults, unsynced]) in &self.0 {
+            println!("{kind:18} {cuts:>8} {nested:>12} {faults:>8} {unsynced:>16}");
+        }
+    }
+}
+
+// Its columns.
+const CUTS: usize = 0;
+const IN_RECOVERY: usize = 1;
+const FAULTS: usize = 2;
+const FAULTS_UNSYNCED: usize = 3;
+
+impl Scenario {
+    pub(crate) fn open(&self, disk: &Disk, clock: &Clock) -> fastsession::Result<RedbStore> {
+        let disk = disk.clone();
+        let builder = RedbStore::builder("memory")
+            .storage(move || Ok(disk.handle()))
+            .clock(clock.clone())
+            .cache_size([0, 64 << 10, 16 << 20][(self.seed % 3) as usize])
+            .keep_ended(Duration::from_secs(5))
+            .wait(WAIT)
+            .without_sweeping();
+        if self.exclusive { builder.exclusive() } else { builder }.open()
+    }
+}
+
+/// A power cut: what was left of the disk, and what was promised.
+struct Cut {
+    bytes: Vec<u8>,
+    ledger: Ledger,
+    at: Timestamp,
+}
+
+struct Run {
+    disk: Disk,
+    clock: Clock,
+    store: RedbStore,
+    lanes: Vec<Lane>,
+    random: Random,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+impl Run {
+    async fn new(scenario: Scenario) -> Self {
+        let disk = Disk::new(fresh_file(scenario.exclusive));
+        let clock = Clock::manual(START);
+        let store = scenario.open(&disk, &clock).unwrap();
+        let random = Random::new(scenario.seed);
+        let lanes = if scenario.seed % 2 == 0 { 1 } else { 3 };
+        let ledger = Arc::new(Mutex::new(Ledger::default()));
+        let world = model::read(&store, &clock, &Default::default()).await.unwrap();
+        ledger.lock().unwrap().world = world;
+        let lanes = (1..=lanes).map(Lane::new).collect();
+        Self { disk, clock, store, lanes, random, ledger }
+    }
+
+    /// What is done at once in the next round.
+    fn next(&mut self) -> Vec<Action> {
+        let world = self.ledger.lock().unwrap().world.clone();
+        let step = if self.random.below(8) == 0 { 8 } else { 1 };
+        self.clock.advance(Duration::from_secs(step));
+        if self.random.below(6) == 0 {
+            return vec![Action::global(&world, &mut self.random)];
+        }
+        self.lanes.iter_mut().map(|lane| lane.next(&world, &mut self.random)).collect()
+    }
+
+    /// One round. Returns the errors.
+    async fn round(&mut self) -> Vec<Error> {
+        let actions = self.next();
+        self.carry_out(actions).await
+    }
+
+    /// Does `actions` at once, each in a task of its own, and writes down the answers.
+    async fn carry_out(&mut self, actions: Vec<Action>) -> Vec<Error> {
+        let unanswered = {
+            let mut ledger = self.ledger.lock().unwrap();
+            let before = ledger.asked.len();
+            actions.iter().for_each(|action| ledger.ask(action));
+            before
+        };
+        let start = |action: &Action| {
+            let (action, store, clock) = (action.clone(), self.store.clone(), self.clock.clone());
+            tokio::spawn(async move {
+                timeout(HANG, action.run(&store, &clock)).await.expect("no answer, ever")
+            })
+        };
+        let running: Vec<_> = actions.iter().map(start).collect();
+        let mut answers = Vec::new();
+        for running in running {
+            let answer = running.await;
+            answers.push(answer.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())));
+        }
+        let mut ledger = self.ledger.lock().unwrap();
+        ledger.asked.truncate(unanswered);
+        for (action, _) in actions.iter().zip(&answers).filter(|(_, answer)| answer.is_ok()) {
+            action.apply(&mut ledger.world);
+        }
+        let mut errors = Vec::new();
+        for (action, answer) in actions.iter().zip(answers) {
+            let Err(error) = answer else { continue };
+            if model::may_have_landed(&error) {
+                ledger.ask(action);
+            }
+            errors.push(error);
+        }
+        errors
+    }
+
+    /// Sign-ins that are asked for while the fault lasts.
+    async fn ask_in_vain(&mut self, times: u64) {
+        for _ in 0..times {
+            let action = self.lanes[0].create();
+            self.carry_out(vec![action]).await;
+        }
+    }
+
+    /// Waits until the store serves, and finds out what became of what had no answer.
+    async fn come_back(&mut self) -> Result<(), String> {
+        let since = Instant::now();
+        let ledger = self.ledger.lock().unwrap().clone();
+        let found = loop {
+            match model::read(&self.store, &self.clock, &ledger.known()).await {
+                Ok(found) => break found,
+                Err(error) if since.elapsed() > BACK_WITHIN => {
+                    return Err(format!("not back within {BACK_WITHIN:?}: {error:?}"));
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        };
+        let world = ledger.settle(&found)?;
+        *self.ledger.lock().unwrap() = Ledger { world, asked: Vec::new() };
+        Ok(())
+    }
+}
+
+/// A complete file, made by the library itself.
+pub(crate) fn fresh_file(exclusive: bool) -> Vec<u8> {
+    static FILES: [std::sync::OnceLock<Vec<u8>>; 2] = [const { std::sync::OnceLock::new() }; 2];
+    let make = || {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sessions.redb");
+        let builder = RedbStore::builder(&path);
+        drop(if exclusive { builder.exclusive() } else { builder }.open().unwrap());
+        // Closed by the store's own thread.
+        while RedbStore::builder(&path).exclusive().open().is_err() {}
+        std::fs::read(&path).unwrap()
+    };
+    FILES[usize::from(exclusive)].get_or_init(make).clone()
+}
+
+/// How many calls the workload makes without a fault.
+pub(crate) async fn calls(scenario: Scenario) -> u64 {
+    let mut run = Run::new(scenario).await;
+    for _ in 0..scenario.rounds {
+        let errors = run.round().await;
+        assert!(errors.is_empty(), "{scenario:?}: {errors:?}");
+    }
+    run.store.close().await.unwrap();
+    run.disk.calls()
+}
+
+/// Cuts the power at calls that the seed chooses, each with unsynced writes pending, and opens what
+/// is left.
+pub(crate) async fn power_cuts(scenario: Scenario, at_most: usize) -> Result<Table, String> {
+    let mut run = Run::new(scenario).await;
+    let cuts = Arc::new(Mutex::new(Vec::new()));
+    let table = Arc::new(Mutex::new(Table::default()));
+    {
+        let (cuts, table) = (cuts.clone(), table.clone());
+        let (ledger, clock) = (run.ledger.clone(), run.clock.clone());
+        let mut random = Random::new(scenario.seed ^ 0xc07);
+        run.disk.watch(move |call, moment| {
+            let chosen = call != Call::Read && moment.unsynced() > 0 && random.below(16) == 0;
+            if !chosen || cuts.lock().unwrap().len() >= at_most {
+                return;
+            }
+            let ledger = ledger.lock().unwrap().clone();
+            table.lock().unwrap().add(&ledger.kinds(), CUTS);
+            let bytes = moment.after_power_cut(&mut random);
+            cuts.lock().unwrap().push(Cut { bytes, ledger, at: clock.now() });
+        });
+    }
+    for round in 0..scenario.rounds {
+        let errors = run.round().await;
+        if !errors.is_empty() {
+            return Err(format!("round {round}: {errors:?}"));
+        }
+    }
+    run.store.close().await.map_err(|error| format!("close: {error:?}"))?;
+    let mut random = Random::new(scenario.seed ^ 0x4ec);
+    let cuts = std::mem::take(&mut *cuts.lock().unwrap());
+    for (number, cut) in cuts.iter().enumerate() {
+        let nested = check_cut(scenario, cut, &mut random).await.map_err(|why| {
+            let kept = std::env::temp_dir().join(format!("cut-{}-{number}", scenario.seed));
+            let _ = std::fs::write(&kept, &cut.bytes);
+            format!("cut {number}, kept as {}: {why}", kept.display())
+        })?;
+        if nested {
+            table.lock().unwrap().add(&cut.ledger.kinds(), IN_RECOVERY);
+        }
+    }
+    run.disk.watch(|_, _| {});
+    Ok(std::mem::take(&mut *table.lock().unwrap()))
+}
+
+/// Opens what a cut left, after cutting the power once more while that is being opened.
+async fn check_cut(scenario: Scenario, cut: &Cut, random: &mut Random) -> Result<bool, String> {
+    let disk = Disk::new(cut.bytes.clone());
+    let again = Arc::new(Mutex::new(None));
+    if random.below(3) == 0 {
+        let kept = again.clone();
+        let mut random = random.clone();
+        disk.watch(move |call, moment| {
+            if call != Call::Read && moment.unsynced() > 0 && random.below(3) == 0 {
+                kept.lock().unwrap().get_or_insert_with(|| moment.after_power_cut(&mut random));
+            }
+        });
+        open_and_settle(scenario, &disk, cut).await?;
+        disk.watch(|_, _| {});
+        if let Some(bytes) = again.lock().unwrap().take() {
+            let settled = open_and_settle(scenario, &Disk::new(bytes), cut).await;
+            return settled.map(|()| true).map_err(|why| format!("cut again in recovery: {why}"));
+        }
+        return Ok(false);
+    }
+    open_and_settle(scenario, &disk, cut).await.map(|()| false)
+}
+
+async fn open_and_settle(scenario: Scenario, disk: &Disk, cut: &Cut) -> Result<(), String> {
+    let clock = Clock::manual(cut.at);
+    let since = Instant::now();
+    let store = scenario.open(disk, &clock).map_err(|error| format!("does not open: {error:?}"))?;
+    if since.elapsed() > Duration::from_secs(2) {
+        return Err(format!("took {:?} to open", since.elapsed()));
+    }
+    let found = model::read(&store, &clock, &cut.ledger.known()).await;
+    let found = found.map_err(|error| format!("cannot be read: {error:?}"))?;
+    let world = cut.ledger.settle(&found)?;
+    // It can be written to, and what is over can be removed.
+    Action::Purge.run(&store, &clock).await.map_err(|error| format!("purge: {error:?}"))?;
+    let found = model::read(&store, &clock, &world).await.map_err(|e| format!("{e:?}"))?;
+    Ledger { world, asked: Vec::new() }.settle(&found)?;
+    store.close().await.map_err(|error| format!("close: {error:?}"))
+}
+
+/// Lets a call fail and then goes on, checking every answer.
+pub(crate) async fn fault(scenario: Scenario, plan: Plan) -> Result<Table, String> {
+    let mut run = Run::new(scenario).await;
+    run.disk.plan(plan);
+    let hits = Arc::new(Mutex::new(Table::default()));
+    {
+        let (hits, ledger) = (hits.clone(), run.ledger.clone());
+        run.disk.watch(move |_, moment| {
+            if moment.fails {
+                let kinds = ledger.lock().unwrap().kinds();
+                let mut hits = hits.lock().unwrap();
+                hits.add(&kinds, FAULTS);
+                if moment.unsynced() > 0 {
+                    hits.add(&kinds, FAULTS_UNSYNCED);
+                }
+            }
+        });
+    }
+    for round in 0..scenario.rounds {
+        let errors = run.round().await;
+        if errors.is_empty() {
+            continue;
+        }
+        if plan.lasting {
+            let times = run.random.below(4);
+            run.ask_in_vain(times).await;
+        }
+        run.disk.heal();
+        run.come_back().await.map_err(|why| format!("round {round}, {errors:?}: {why}"))?;
+    }
+    run.disk.heal();
+    run.come_back().await.map_err(|why| format!("at the end: {why}"))?;
+    run.store.close().await.map_err(|error| format!("close: {error:?}"))?;
+    if (run.disk.open(), run.disk.most_open()) != (0, 1) {
+        return Err("a second handle was open while the first one was".into());
+    }
+    let cut = Cut {
+        bytes: run.disk.bytes(),
+        ledger: run.ledger.lock().unwrap().clone(),
+        at: run.clock.now(),
+    };
+    check_cut(scenario, &cut, &mut run.random).await?;
+    run.disk.watch(|_, _| {});
+    Ok(std::mem::take(&mut *hits.lock().unwrap()))
+}
+
+/// Runs `scenario`, a panic included in what can go wrong.
+pub(crate) fn checked<T>(
+    what: &str,
+    scenario: Scenario,
+    run: impl Future<Output = Result<T, String>>,
+) -> T {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(run)));
+    match result {
+        Ok(Ok(value)) => value,
+        Ok(Err(why)) => panic!("{what}, {scenario:?}: {why}"),
+        Err(panic) => {
+            println!("{what}, {scenario:?}: panicked");
+            std::panic::resume_unwind(panic)
+        }
+    }
+}
+
+/// What the store's threads catch is not worth printing.
+pub(crate) fn quieten_engine() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let name = std::thread::current().name().unwrap_or_default().to_owned();
+            if !name.starts_with("fastsession-") {
+                print(panic);
+            }
+        }));
+    });
+}
+
+/// All faults, once and lasting.
+pub(crate) const PLANS: [(Fault, bool); 10] = [
+    (Fault::Io, false),
+    (Fault::Io, true),
+    (Fault::NoSpace, false),
+    (Fault::NoSpace, true),
+    (Fault::Read, false),
+    (Fault::Read, true),
+    (Fault::Sync, false),
+    (Fault::Sync, true),
+    (Fault::Panic, false),
+    (Fault::Panic, true),
+];
