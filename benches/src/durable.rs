@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use crate::apps::{self, ours};
 use crate::bare::{Key, Loop, Touching};
 use crate::browser::Browser;
-use crate::overhead::{commit, draft, fill};
+use crate::overhead::{commit, draft, fill, fill_theirs};
 use crate::peers::{self, Redis};
 use crate::report::{Goal, Report, Rounds};
 use crate::{Effort, load};
@@ -171,7 +171,10 @@ fn through_router(report: &mut Report, effort: Effort, exclusive: bool) {
     runtime.block_on(fill(&store, 20_000));
     let ours = ours::router(store);
     let sqlite = folder.path().join("theirs.sqlite");
-    let sqlite = runtime.block_on(peers::sqlite(&sqlite, SqliteSynchronous::Full));
+    let sqlite = runtime.block_on(async {
+        fill_theirs(&peers::sqlite(&sqlite, SqliteSynchronous::Off).await, 20_000).await;
+        peers::sqlite(&sqlite, SqliteSynchronous::Full).await
+    });
     let sqlite = apps::tower_sessions::router(sqlite);
     let redis = runtime.block_on(Redis::start());
     let redis = redis.as_ref().map(|redis| apps::tower_sessions::router(redis.store()));
