@@ -63,10 +63,15 @@ impl Browser {
         (!pairs.is_empty()).then(|| HeaderValue::try_from(pairs.join("; ")).expect("cookies"))
     }
 
-    async fn send(&self, path: &'static str) -> Response {
+    /// The same on another router.
+    pub(crate) async fn peek_at(&self, app: &Router, path: &'static str) -> Response {
         let request = Template::new(path, self.cookie()).request();
-        let Ok(response) = self.app.clone().oneshot(request).await;
+        let Ok(response) = app.clone().oneshot(request).await;
         response
+    }
+
+    async fn send(&self, path: &'static str) -> Response {
+        self.peek_at(&self.app, path).await
     }
 
     fn receive(&mut self, headers: &HeaderMap) {

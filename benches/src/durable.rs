@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use crate::apps::{self, ours};
 use crate::bare::{Key, Loop, Touching};
 use crate::browser::Browser;
-use crate::overhead::{commit, draft, fill};
+use crate::overhead::{commit, draft, fill, fill_theirs};
 use crate::peers::{self, Redis};
 use crate::report::{Goal, Report, Rounds};
 use crate::{Effort, load};
@@ -64,12 +64,7 @@ impl Pair {
     }
 
     async fn updates(&self, clients: usize, time: Duration) -> f64 {
-        let (store, ids) = (self.store.clone(), self.ids.clone());
-        load::rate(clients, time, move |client, _| {
-            let (store, id) = (store.clone(), pick(&ids, client, clients));
-            async move { update(&store, id).await }
-        })
-        .await
+        update_any(&self.store, &self.ids, clients, time).await
     }
 
     async fn bare_updates(&self, clients: usize, time: Duration) -> f64 {
@@ -105,13 +100,28 @@ impl Pair {
     }
 }
 
+/// Updates a second, of clients with sessions of their own.
+pub(crate) async fn update_any(
+    store: &RedbStore,
+    ids: &Arc<Vec<SessionId>>,
+    clients: usize,
+    time: Duration,
+) -> f64 {
+    let (store, ids) = (store.clone(), ids.clone());
+    load::rate(clients, time, move |client, _| {
+        let (store, id) = (store.clone(), pick(&ids, client, clients));
+        async move { update(&store, id).await }
+    })
+    .await
+}
+
 /// One of the client's own sessions.
 fn pick(ids: &[SessionId], client: usize, clients: usize) -> SessionId {
     let number = rand::rng().random_range(0..ids.len() / clients);
     ids[number * clients + client]
 }
 
-async fn update(store: &RedbStore, id: SessionId) {
+pub(crate) async fn update(store: &RedbStore, id: SessionId) {
     let commit = commit(store, id, Op::Merge(draft()));
     store.commit(commit).await.expect("a change");
 }
@@ -119,8 +129,8 @@ async fn update(store: &RedbStore, id: SessionId) {
 fn against_bare(report: &mut Report, effort: Effort, rows: usize, name: &str, exclusive: bool) {
     let (runtime, folder) = (load::runtime(), TempDir::new().expect("a folder"));
     let pair = Pair::new(&runtime, &folder, rows, exclusive);
-    let time = effort.pick(Duration::from_millis(1500), Duration::from_millis(250));
-    let rounds_wanted = effort.pick(5, 2);
+    let time = effort.pick(Duration::from_secs(1), Duration::from_millis(250));
+    let rounds_wanted = effort.pick(3, 2);
     let clients: &[usize] = effort.pick(&[1, 16, 64, 256, 1024], &[1, 64]);
     let place = format!("{name}, {}", mode(exclusive));
     for &clients in clients {
@@ -161,7 +171,10 @@ fn through_router(report: &mut Report, effort: Effort, exclusive: bool) {
     runtime.block_on(fill(&store, 20_000));
     let ours = ours::router(store);
     let sqlite = folder.path().join("theirs.sqlite");
-    let sqlite = runtime.block_on(peers::sqlite(&sqlite, SqliteSynchronous::Full));
+    let sqlite = runtime.block_on(async {
+        fill_theirs(&peers::sqlite(&sqlite, SqliteSynchronous::Off).await, 20_000).await;
+        peers::sqlite(&sqlite, SqliteSynchronous::Full).await
+    });
     let sqlite = apps::tower_sessions::router(sqlite);
     let redis = runtime.block_on(Redis::start());
     let redis = redis.as_ref().map(|redis| apps::tower_sessions::router(redis.store()));

@@ -10,11 +10,17 @@ mod bare;
 mod browser;
 mod correctness;
 mod durable;
+mod http;
 mod instructions;
 mod load;
 mod overhead;
 mod peers;
+mod processes;
 mod report;
+mod scale;
+mod space;
+mod threads;
+mod touches;
 
 /// How long to measure.
 #[derive(Clone, Copy)]
@@ -36,15 +42,31 @@ const TABLES: &[Table] = &[
     ("overhead", overhead::run),
     ("durable", durable::run),
     ("correctness", correctness::run),
+    ("processes", processes::run),
+    ("touches", touches::run),
+    ("threads", threads::run),
+    ("http", http::run),
+    ("space", space::run),
+    ("scale", scale::run),
     ("instructions", instructions::run),
 ];
 
+/// Does what a table wants of a process of its own. False if it is none of these roles.
+fn play(role: &str, args: &[String]) -> bool {
+    match (role, args) {
+        (instructions::REQUESTS, [app, kind, count]) => instructions::requests(app, kind, count),
+        (processes::WRITER, [path, clients, millis]) => processes::write(path, clients, millis),
+        (http::SERVER, [app]) => http::serve(app),
+        _ => return false,
+    }
+    true
+}
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, app, kind, count] = &args[..]
-        && first == instructions::REQUESTS
+    if let [role, rest @ ..] = &args[..]
+        && play(role, rest)
     {
-        instructions::requests(app, kind, count);
         return ExitCode::SUCCESS;
     }
     let (flags, names): (Vec<String>, Vec<String>) =

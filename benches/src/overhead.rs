@@ -185,10 +185,19 @@ pub(crate) async fn send(app: &mut Router, template: &Template) {
 
 /// Adds `rows` sessions of 300 bytes.
 pub(crate) async fn fill(store: &RedbStore, rows: usize) -> Vec<fastsession::SessionId> {
+    fill_by(2048, store, rows).await
+}
+
+/// The same, by so many clients at a time.
+pub(crate) async fn fill_by(
+    clients: usize,
+    store: &RedbStore,
+    rows: usize,
+) -> Vec<fastsession::SessionId> {
     let ids: Vec<_> =
         (0..rows).map(|_| SessionToken::generate().expect("randomness").id()).collect();
     let (store, filling) = (store.clone(), ids.clone());
-    load::each(2048, rows, move |number| {
+    load::each(clients, rows, move |number| {
         let (store, id) = (store.clone(), filling[number]);
         async move {
             let op = Op::Create { realm: None, draft: draft(), login: None };
@@ -216,7 +225,7 @@ pub(crate) fn commit(store: &impl SessionStore, id: fastsession::SessionId, op: 
     Commit { id, access, max_data_bytes: 64 * 1024, op }
 }
 
-async fn fill_theirs(store: &impl tower_sessions::SessionStore, rows: usize) {
+pub(crate) async fn fill_theirs(store: &impl tower_sessions::SessionStore, rows: usize) {
     use tower_sessions::session::{Id, Record};
     for _ in 0..rows {
         let mut record = Record {

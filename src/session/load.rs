@@ -78,11 +78,11 @@ impl Shared {
             }
         };
         let access = self.access();
-        let verified = self.verify(&values, access.at).await?;
+        let mut verified = self.verify(&values, access.at).await?;
         if verified.tokens[0].is_none() {
             return Ok(Conclusion::none(verified.refusal(), true));
         }
-        self.choose(verified, &access).await
+        self.choose(&mut verified, &access).await
     }
 
     async fn verify(&self, values: &[&[u8]], at: Timestamp) -> Result<Verified> {
@@ -110,10 +110,11 @@ impl Shared {
 
     /// The one live session among the verified tokens. With two there is none: which of them is
     /// meant would depend on their order, and so on whoever planted the second one.
-    async fn choose(&self, verified: Verified, access: &Access) -> Result<Conclusion> {
+    async fn choose(&self, verified: &mut Verified, access: &Access) -> Result<Conclusion> {
         let mut live = None;
         let mut absent: Option<Absence> = None;
-        for Unsealed { token, signed_by_active, .. } in verified.tokens.into_iter().flatten() {
+        let tokens = verified.tokens.iter_mut().map_while(Option::take);
+        for Unsealed { token, signed_by_active, .. } in tokens {
             let id = token.id();
             match self.load_own(&id, access).await? {
                 Loaded::Live(record) if live.is_none() => {
