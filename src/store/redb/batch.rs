@@ -192,7 +192,7 @@ impl<'txn> Batch<'txn> {
 
     pub(super) fn change_keys(&mut self, change: KeyChange) -> Result<KeyRing> {
         if self.state.keys_held_by_application {
-            return Err(super::keys_held_by_application());
+            return Err(super::shared::keys_held_by_application());
         }
         let mut keys = self.txn.open_table(tables::KEYS).map_err(failure::before_commit)?;
         let key = tables::RING.as_bytes();

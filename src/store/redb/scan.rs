@@ -118,7 +118,7 @@ impl<'a> Filling<'a> {
 /// Sizes and counts; walks every table.
 pub(super) fn stats(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Stats> {
     let (records, stored_bytes) = snapshot.size()?;
-    let file_bytes = std::fs::metadata(&shared.opener.path).ok().map(|meta| meta.len());
+    let file_bytes = std::fs::metadata(&shared.config.opener.path).ok().map(|meta| meta.len());
     let used = shielded(|| used_bytes(snapshot))?;
     let free_bytes = file_bytes.map(|bytes| bytes.saturating_sub(used));
     Ok(Stats { records, stored_bytes, file_bytes, free_bytes })

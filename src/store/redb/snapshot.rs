@@ -16,8 +16,9 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTableMetadata};
 use tokio::sync::oneshot;
 
+use super::shared::OpenFile;
 use super::tables::{self, Bytes, FileState, StoredEnding};
-use super::{OpenFile, codec, failure};
+use super::{codec, failure};
 use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
 use crate::keyring::KeyRing;

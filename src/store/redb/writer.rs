@@ -19,8 +19,9 @@ use redb::{Durability as RedbDurability, WriteTransaction};
 use super::answers::Answers;
 use super::batch::Batch;
 use super::queue::{Call, Job};
+use super::shared::{OpenFile, Shared};
 use super::snapshot::shielded;
-use super::{Durability, OpenFile, Shared, failure};
+use super::{Durability, failure};
 use crate::error::{Error, Result};
 use crate::id::SessionId;
 use crate::store::{Access, Op, Sweep, Swept};
@@ -39,7 +40,7 @@ const LONGEST_CALL: Duration = Duration::from_millis(50);
 
 /// Runs until the store is closed.
 pub(super) fn run(shared: &Arc<Shared>) {
-    let next_sweep = shared.sweep_interval.map(soon);
+    let next_sweep = shared.config.sweep_interval.map(soon);
     let mut writer = Writer { shared, next_sweep, unflushed: None, openings: 0 };
     let result = writer.serve();
     shared.queue.closed(&result);
@@ -86,7 +87,7 @@ impl Writer<'_> {
     }
 
     fn next_time(&self) -> Option<Instant> {
-        let flush = match self.shared.durability {
+        let flush = match self.shared.config.durability {
             Durability::Interval(interval) => self.unflushed.map(|since| since + interval),
             Durability::Immediate => None,
         };
@@ -108,7 +109,7 @@ impl Writer<'_> {
         });
         self.shared.snapshots.close();
         let closed = match self.shared.withdraw_file() {
-            Some(file) => match alone_within(self.shared.wait, file) {
+            Some(file) => match alone_within(self.shared.config.wait, file) {
                 Ok(file) => shielded(|| file.database.close().map_err(failure::before_commit)),
                 Err(_) => Err(still_read()),
             },
@@ -167,7 +168,7 @@ impl Writer<'_> {
         let full = self.shared.file_is_full();
         let applied = catch_unwind(AssertUnwindSafe(|| {
             let synced = self.set_durability(&mut txn, must_sync)?;
-            let mut batch = Batch::begin(&txn, self.shared.keep_ended, full)?;
+            let mut batch = Batch::begin(&txn, self.shared.config.keep_ended, full)?;
             answers.carry_out(&mut batch, &touches)?;
             self.give_second_chances(&mut batch, &mut answers)?;
             Ok((batch.finish()?, synced))
@@ -212,7 +213,7 @@ impl Writer<'_> {
     /// still holds the lock: an answer they get after the lock is given up is out of date again
     /// by the time they have the next one, and a busy neighbour could keep them out for ever.
     fn give_second_chances(&self, batch: &mut Batch<'_>, answers: &mut Answers) -> Result<()> {
-        if self.shared.opener.exclusive {
+        if self.shared.config.opener.exclusive {
             return Ok(());
         }
         let mut chances = 0;
@@ -229,10 +230,10 @@ impl Writer<'_> {
 
     /// Whether the commit will be synced.
     fn set_durability(&self, txn: &mut WriteTransaction, must_sync: bool) -> Result<bool> {
-        if self.shared.opener.exclusive {
+        if self.shared.config.opener.exclusive {
             txn.set_quick_repair(true);
         }
-        let Durability::Interval(interval) = self.shared.durability else { return Ok(true) };
+        let Durability::Interval(interval) = self.shared.config.durability else { return Ok(true) };
         let due = self.unflushed.is_some_and(|since| since.elapsed() >= interval);
         if must_sync || due {
             return Ok(true);
@@ -244,14 +245,14 @@ impl Writer<'_> {
     }
 
     fn sweep(&mut self) -> Result<()> {
-        let sweep = Sweep { at: self.shared.clock.now(), limit: SWEEP_STEP, purge: false };
+        let sweep = Sweep { at: self.shared.config.clock.now(), limit: SWEEP_STEP, purge: false };
         let (reply, waiter) = super::queue::reply();
         let written = self.write(vec![Job::Sweep(sweep, reply)], Vec::new(), false);
         let swept = waiter.now();
         if let Err(error) = &swept {
             tracing::warn!(%error, "sweeping failed; it will be tried again");
         }
-        let pause = match (swept, self.shared.sweep_interval) {
+        let pause = match (swept, self.shared.config.sweep_interval) {
             // At once, but after whatever was queued meanwhile.
             (Ok(Swept { more: true, .. }), _) => Some(Duration::ZERO),
             (_, interval) => interval,
@@ -303,7 +304,7 @@ impl Writer<'_> {
                 }
             }
         }
-        let database = self.shared.opener.open_existing()?;
+        let database = self.shared.config.opener.open_existing()?;
         self.openings += 1;
         self.shared.lend_file(self.openings, database);
         Ok(())
