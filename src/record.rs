@@ -32,11 +32,13 @@ use crate::expiry::{Timeouts, Timestamp};
 use crate::id::SessionId;
 
 mod data;
+mod header;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use data::{Changes, Data};
+pub use header::Header;
 pub use state::{Absence, EndedBy, Ending, Endings, IndexKey, Mark, State};
 
 const FORMAT: u8 = 1;
@@ -375,164 +377,4 @@ fn text_end(bytes: &[u8], start: usize, len: usize) -> Option<usize> {
 fn long_text_end(bytes: &[u8], start: usize) -> Option<usize> {
     let len = bytes.get(start..start + 2)?;
     text_end(bytes, start + 2, usize::from(u16::from_le_bytes([len[0], len[1]])))
-}
-
-/// The metadata of a [`Record`], unpacked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// When the session was created.
-    pub created_at: Timestamp,
-    /// When activity was last recorded.
-    pub last_seen_at: Timestamp,
-    /// When it is over whatever happens.
-    pub absolute_at: Timestamp,
-    /// How long it lives without activity; stored in whole seconds, rounded up.
-    pub idle: Duration,
-    /// Whether it carries timeouts of its own (`remember`).
-    pub remembered: bool,
-    /// The bucket of the deadline index it is filed under.
-    pub(crate) bucket: u32,
-    /// How often it was committed.
-    pub version: u64,
-    /// The store's generation at creation or login.
-    pub generation: u64,
-    /// When its user signed in.
-    pub authenticated_at: Option<Timestamp>,
-    /// Which layer it belongs to.
-    pub realm: Option<Box<str>>,
-    /// The user bound to it at login.
-    pub user: Option<Box<str>>,
-    /// What the application shows a person.
-    pub label: Option<Box<str>>,
-    /// Whether it was ended or replaced.
-    pub mark: Mark,
-}
-
-impl Header {
-    /// The header of a session that begins at `at` with these timeouts.
-    pub fn new(at: Timestamp, timeouts: &Timeouts) -> Self {
-        let mut header = Self {
-            created_at: at,
-            last_seen_at: at,
-            absolute_at: at.saturating_add(timeouts.absolute),
-            idle: timeouts.idle,
-            remembered: false,
-            bucket: 0,
-            version: 1,
-            generation: 0,
-            authenticated_at: None,
-            realm: None,
-            user: None,
-            label: None,
-            mark: Mark::None,
-        };
-        header.refile();
-        header
-    }
-
-    /// Files the record under the bucket of its deadline.
-    pub(crate) fn refile(&mut self) {
-        self.bucket = IndexKey::bucket_of(self.filed_until());
-    }
-
-    /// Refiles only if the deadline moved to an earlier bucket. A later one is left to the
-    /// sweeper, so that activity never writes the index.
-    pub(crate) fn refile_if_earlier(&mut self) {
-        self.bucket = self.bucket.min(IndexKey::bucket_of(self.filed_until()));
-    }
-
-    fn filed_until(&self) -> Timestamp {
-        match self.mark {
-            Mark::None => self.last_seen_at.saturating_add(self.idle).min(self.absolute_at),
-            Mark::Ended { until, .. } | Mark::Superseded { until, .. } => until,
-        }
-    }
-
-    fn check(&self) -> Result<()> {
-        let bounded = |what: &str, value: &Option<Box<str>>, max: usize| match value {
-            Some(text) if text.len() > max => {
-                Err(Error::new(Kind::TooLarge, format!("a {what} has at most {max} bytes")))
-            }
-            _ => Ok(()),
-        };
-        bounded("user", &self.user, MAX_USER_BYTES)?;
-        bounded("label", &self.label, MAX_LABEL_BYTES)?;
-        bounded("realm", &self.realm, MAX_REALM_BYTES)
-    }
-
-    /// No fewer bytes than it takes.
-    fn most_bytes(&self) -> usize {
-        const MARK: usize = 48;
-        let len = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| 2 + text.len());
-        FIXED + 8 + len(&self.realm) + len(&self.user) + len(&self.label) + MARK
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) -> Layout {
-        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-        let flags = flag(self.authenticated_at.is_some(), HAS_AUTHENTICATED)
-            | flag(self.realm.is_some(), HAS_REALM)
-            | flag(self.user.is_some(), HAS_USER)
-            | flag(self.label.is_some(), HAS_LABEL)
-            | flag(self.remembered, REMEMBERED)
-            | match self.mark {
-                Mark::None => 0,
-                Mark::Ended { .. } => ENDED,
-                Mark::Superseded { .. } => SUPERSEDED,
-            };
-        out.extend_from_slice(&[FORMAT, flags]);
-        for at in [self.created_at, self.last_seen_at, self.absolute_at] {
-            out.extend_from_slice(&at.as_millis().to_le_bytes());
-        }
-        out.extend_from_slice(&whole_seconds(self.idle).to_le_bytes());
-        out.extend_from_slice(&self.bucket.to_le_bytes());
-        out.extend_from_slice(&self.version.to_le_bytes());
-        out.extend_from_slice(&self.generation.to_le_bytes());
-        if let Some(at) = self.authenticated_at {
-            out.extend_from_slice(&at.as_millis().to_le_bytes());
-        }
-        let realm = offset(out);
-        if let Some(realm) = &self.realm {
-            // At most `MAX_REALM_BYTES`, checked before encoding.
-            out.push(u8::try_from(realm.len()).unwrap_or(u8::MAX));
-            out.extend_from_slice(realm.as_bytes());
-        }
-        let user = offset(out);
-        push_long_text(out, self.user.as_deref());
-        let label = offset(out);
-        push_long_text(out, self.label.as_deref());
-        let mark = offset(out);
-        match self.mark {
-            Mark::None => {}
-            Mark::Ended { at, until, grace, by } => {
-                for at in [at, until, grace] {
-                    out.extend_from_slice(&at.as_millis().to_le_bytes());
-                }
-                out.push(by.code());
-            }
-            Mark::Superseded { at, until, successor } => {
-                out.extend_from_slice(&at.as_millis().to_le_bytes());
-                out.extend_from_slice(&until.as_millis().to_le_bytes());
-                out.extend_from_slice(successor.as_bytes());
-            }
-        }
-        Layout { realm, user, label, mark, data: offset(out) }
-    }
-}
-
-/// Where the next field begins: headers are bounded far below 4 GiB.
-fn offset(out: &[u8]) -> u32 {
-    u32::try_from(out.len()).unwrap_or(u32::MAX)
-}
-
-fn push_long_text(out: &mut Vec<u8>, text: Option<&str>) {
-    if let Some(text) = text {
-        out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_le_bytes());
-        out.extend_from_slice(text.as_bytes());
-    }
-}
-
-/// Whole seconds, rounded up, so that a short timeout never becomes none.
-fn whole_seconds(duration: Duration) -> u32 {
-    let secs = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
-    u32::try_from(secs).unwrap_or(u32::MAX)
 }
