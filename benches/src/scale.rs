@@ -11,7 +11,6 @@ use tempfile::TempDir;
 use crate::durable::update;
 use crate::overhead::fill;
 use crate::report::{Goal, Report, Rounds};
-use crate::space::resident_bytes;
 use crate::{Effort, load};
 
 const FEW: usize = 10_000;
@@ -30,9 +29,7 @@ pub(crate) fn run(report: &mut Report, effort: Effort) {
     let many = wanted.unwrap_or(effort.pick(1_000_000, 30_000));
     report.heading(&format!("{FEW} sessions and {many}, RedbStore, shared"));
     let few = times(FEW, effort);
-    let before = resident_bytes();
     let more = times(many, effort);
-    let resident = resident_bytes() - before;
     for (name, few, many, goal) in [
         ("load", few.load, more.load, 4.0),
         ("commit", few.commit, more.commit, 3.0),
@@ -43,9 +40,6 @@ pub(crate) fn run(report: &mut Report, effort: Effort) {
         rounds.add(many, few);
         report.add(rounds.row(name, format!("{FEW} sessions"), "µs", Goal::AtMost(goal)));
     }
-    let mut rounds = Rounds::default();
-    rounds.add(resident / 1e6, 64.0 * 1.048_576 + 100.0);
-    report.add(rounds.row("resident memory", "cache + 100 MB", "MB", Goal::AtMost(1.0)));
 }
 
 fn times(rows: usize, effort: Effort) -> Times {

@@ -16,6 +16,18 @@
 //!
 //! The application's own cookies are never touched. Forwarded headers are never read.
 //!
+//! # What a request costs
+//!
+//! Of what a request costs that ignores its session, three fifths are what axum itself asks for a
+//! layer and an extractor (a cloned and boxed route, one more boxed future, the fourth extension,
+//! for which the map of extensions grows). The rest is our own: the handle's allocation, reference
+//! counts of session, settings and cookie, and the copies of the request between services. A read
+//! adds three blocks of SHA-256 for the MAC and one for the session ID, with their states some 220
+//! ns on a processor with SHA instructions, 40 ns of base64, one look at the clock and two locks
+//! that nobody else holds. A new session adds a system call for its
+//! 34 random bytes, some 380 ns: random bytes kept for later would be handed out twice after a
+//! `fork`. `benches/README.md` has the figures.
+//!
 //! [`Session`]: crate::Session
 //! [`Session::destroy`]: crate::Session::destroy
 
