@@ -93,8 +93,15 @@ mod broken {
     async fn every_broken_store_is_rejected_by_the_check_for_its_fault() {
         for store in broken::ALL {
             let check = Check::named(store.rejected_by()).unwrap();
-            let verdict = check.run(&Suite::new(*store).rounds(5000)).await;
-            assert!(verdict.is_err(), "{:?} passed {}", store.name(), check.name());
+            // Some faults show in a race only, which a busy machine may spoil for a while.
+            let mut rejected = false;
+            for _ in 0..5 {
+                rejected |= check.run(&Suite::new(*store).rounds(5000)).await.is_err();
+                if rejected {
+                    break;
+                }
+            }
+            assert!(rejected, "{:?} passed {}", store.name(), check.name());
         }
     }
 
