@@ -69,7 +69,7 @@ pub use keyring::{Key, KeyId, KeyRing, KeyState};
 pub use middleware::SessionLayer;
 pub use origin::Origin;
 pub use record::{EndedBy, Record, State};
-pub use session::{Realm, Session};
+pub use session::{Counters, Realm, Session};
 pub use signer::{SignerError, TimedSigner};
 #[cfg(feature = "redb")]
 pub use store::{Durability, RedbStore};

@@ -42,6 +42,9 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Self::Corrupt as usize + 1;
+
     /// The word used in logs and counters.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::expiry::Timeouts;
 use crate::keyring::Scope;
 use crate::record::MAX_REALM_BYTES;
-use crate::session::{Realm, Settings, Shared};
+use crate::session::{Counters, Realm, Settings, Shared};
 use crate::store::{SessionCap, SessionStore};
 
 type Predicate = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
@@ -97,6 +97,12 @@ impl<S: SessionStore, R: Realm> SessionLayer<S, R> {
             warned: Arc::default(),
         };
         Self { config: Arc::new(config), marker: PhantomData }
+    }
+
+    /// What this layer counts, and clones of it do.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.config.shared.counters)
     }
 
     /// Changes the settings; layers that were cloned from this one before keep theirs.

@@ -57,7 +57,7 @@ impl Inner {
             state.staged.is_some()
         };
         let committed = self.commit_pending(Head::Waiting).await;
-        let error = implicit_error(committed, staged);
+        let error = implicit_error(&self.shared, committed, staged);
         if error.is_none() {
             self.resign().await;
         }
@@ -139,9 +139,10 @@ fn drop_changes_of_failure(state: &mut State, closed: Closed) {
 
 /// The error the response has to become. Nobody asked for an implicit commit, so that the end of
 /// its session is nobody's error; what was staged was asked for.
-fn implicit_error(committed: Result<()>, staged: bool) -> Option<Error> {
+fn implicit_error(shared: &Shared, committed: Result<()>, staged: bool) -> Option<Error> {
     let error = committed.err()?;
     if !staged && (error.is_gone() || error.is_superseded()) {
+        shared.counters.count_dropped();
         tracing::debug!(%error, "session changes dropped");
         return None;
     }

@@ -57,6 +57,7 @@ impl Inner {
         state.client_has_cookie = conclusion.client_has_cookie;
         state.carried = Carried::default();
         state.live = conclusion.live;
+        self.shared.counters.count(conclusion.origin);
         // The one place where a request's origin is known, and its one line in the log.
         let id = state.live.as_ref().map(|live| tracing::field::display(live.id));
         tracing::debug!(origin = conclusion.origin.as_str(), id, "session concluded");

@@ -40,6 +40,7 @@ use parking_lot::Mutex;
 
 mod carried;
 mod commit;
+mod counters;
 mod ending;
 #[cfg(feature = "axum")]
 mod finish;
@@ -53,6 +54,7 @@ mod values;
 
 #[cfg(feature = "axum")]
 pub(crate) use carried::Carried;
+pub use counters::Counters;
 #[cfg(feature = "axum")]
 pub(crate) use finish::{Closed, Closing, ClosingCookie};
 pub(crate) use shared::{Settings, Shared};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::counters::Counters;
 use super::state::Live;
 use crate::cookie::CookieOptions;
 use crate::error::{Error, Kind, Result};
@@ -77,6 +78,7 @@ impl Settings {
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) store: Arc<dyn SessionStore>,
+    pub(crate) counters: Arc<Counters>,
     rereads: tokio::sync::Mutex<Option<Reread>>,
 }
 
@@ -89,13 +91,15 @@ struct Reread {
 /// Another layer of the same settings and store.
 impl Clone for Shared {
     fn clone(&self) -> Self {
-        Self::new(self.settings.clone(), Arc::clone(&self.store))
+        let counters = Arc::clone(&self.counters);
+        Self { counters, ..Self::new(self.settings.clone(), Arc::clone(&self.store)) }
     }
 }
 
 impl Shared {
     pub(crate) fn new(settings: Settings, store: Arc<dyn SessionStore>) -> Self {
-        Self { settings, store, rereads: tokio::sync::Mutex::const_new(None) }
+        let rereads = tokio::sync::Mutex::const_new(None);
+        Self { settings, store, counters: Arc::default(), rereads }
     }
 
     pub(crate) fn access(&self) -> Access {

@@ -439,3 +439,27 @@ async fn rule_07_destroying_what_is_not_there_is_done() {
     let app = Router::new().route("/", get(made_and_ended)).layer(layer(memory(&clock())));
     assert_silent(&Browser::new(&app).get("/").await);
 }
+
+#[tokio::test]
+async fn rule_16_origins_and_dropped_changes_are_counted() {
+    let store = memory(&clock());
+    let session_layer = layer(store.clone());
+    let counters = session_layer.counters();
+    let ended_meanwhile = async move |session: Session| -> Result<()> {
+        session.insert("k", &1).await?;
+        store.expire(Selector::user("alice")).await?;
+        Ok(())
+    };
+    let app = routes().route("/ended", get(ended_meanwhile)).layer(session_layer);
+    let mut browser = Browser::new(&app);
+    browser.get("/login").await;
+    assert_eq!(counters.concluded(fastsession::Origin::New), 1);
+    browser.get("/user").await;
+    assert_eq!(counters.concluded(fastsession::Origin::Restored), 1);
+    browser.get("/ended").await;
+    assert_eq!((counters.concluded(fastsession::Origin::Restored), counters.dropped()), (2, 1));
+    browser.get("/user").await;
+    assert_eq!(counters.concluded(fastsession::Origin::Ended), 1);
+    with_cookies(&app, "/user", &[b"sid=x"]).await;
+    assert_eq!(counters.concluded(fastsession::Origin::Malformed), 1);
+}
