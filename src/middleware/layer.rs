@@ -149,7 +149,7 @@ impl<S: SessionStore, R: Realm> SessionLayer<S, R> {
         self.set(|settings| settings.create_always = always)
     }
 
-    /// The most sessions one user may have at a time, in all realms together. Default: any number.
+    /// The most sessions one user may have at a time in this realm. Default: any number.
     #[must_use]
     pub fn with_session_cap(self, cap: SessionCap) -> Self {
         self.set(|settings| settings.cap = Some(cap))

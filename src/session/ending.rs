@@ -14,6 +14,13 @@ use crate::store::{Expired, Loaded, Op, Outcome, Selector, Summary, expire, sess
 /// How often [`Session::ended`] looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
+/// A session that somebody is signed in with.
+struct Me {
+    id: SessionId,
+    user: Box<str>,
+    realm: Option<Box<str>>,
+}
+
 impl Inner {
     async fn destroy(&self) -> Result<()> {
         self.loaded().await?;
@@ -49,26 +56,50 @@ impl Inner {
         }
     }
 
-    /// The user and their session, after committing what is staged.
-    async fn me(&self) -> Result<Option<(Box<str>, SessionId)>> {
+    /// The session of whoever is signed in, after committing what is staged.
+    async fn me(&self) -> Result<Option<Me>> {
         self.loaded().await?;
         let _turn = self.turn.lock().await;
         if self.state.lock().staged.is_some() {
             self.commit_pending(Head::AsKnown).await?;
         }
         let state = self.state.lock();
-        Ok(state.live.as_ref().and_then(|live| Some((live.record.user()?.into(), live.id))))
+        Ok(state.live.as_ref().and_then(|live| {
+            let user = live.record.user()?.into();
+            Some(Me { id: live.id, user, realm: live.record.realm().map(Into::into) })
+        }))
+    }
+
+    async fn destroy_others(&self) -> Result<Expired> {
+        let Some(me) = self.me().await? else {
+            return Ok(Expired::default());
+        };
+        let store = &*self.shared.store;
+        let sessions = sessions_of(store, &me.user).await?;
+        // One commit for all, where the user is known in this realm only.
+        let others = if sessions.iter().all(|session| session.realm == me.realm) {
+            Selector::user(me.user).except(me.id)
+        } else {
+            let here = sessions.iter().filter(|session| session.realm == me.realm);
+            Selector::ids(here.map(|session| session.id)).except(me.id)
+        };
+        expire(store, others, EndedBy::Application).await
     }
 
     async fn siblings(&self) -> Result<Vec<Summary>> {
         self.loaded().await?;
-        let (user, own) = {
+        let (user, own, realm) = {
             let state = self.state.lock();
             let Some(user) = state.user() else { return Ok(Vec::new()) };
-            (Box::<str>::from(user), state.live.as_ref().map(|live| live.id))
+            let live = state.live.as_ref();
+            let realm = match live {
+                Some(live) => live.record.realm().map(Box::<str>::from),
+                None => self.shared.settings.realm.map(Into::into),
+            };
+            (Box::<str>::from(user), live.map(|live| live.id), realm)
         };
         let mut sessions = sessions_of(&*self.shared.store, &user).await?;
-        sessions.retain(|session| Some(session.id) != own);
+        sessions.retain(|session| Some(session.id) != own && session.realm == realm);
         Ok(sessions)
     }
 
@@ -141,8 +172,8 @@ impl<R: Realm> Session<R> {
         self.inner.destroy().await
     }
 
-    /// Ends all other sessions of this session's user, of every realm: after a change of the
-    /// password. A staged [`login`](Self::login) or [`renew`](Self::renew) is committed first.
+    /// Ends all other sessions of this session's user in this realm: after a change of the
+    /// password. (`store.expire(Selector::user(..))` ends those of every realm.) A staged [`login`](Self::login) or [`renew`](Self::renew) is committed first.
     /// Does nothing if nobody is signed in.
     ///
     /// ```
@@ -152,14 +183,10 @@ impl<R: Realm> Session<R> {
     /// # Ok(()) }
     /// ```
     pub async fn destroy_others(&self) -> Result<Expired> {
-        let Some((user, id)) = self.inner.me().await? else {
-            return Ok(Expired::default());
-        };
-        let others = Selector::user(user).except(id);
-        expire(&*self.inner.shared.store, others, EndedBy::Application).await
+        self.inner.destroy_others().await
     }
 
-    /// The other live sessions of this session's user, of every realm: "your devices". Empty if
+    /// The other live sessions of this session's user in this realm: "your devices". Empty if
     /// nobody is signed in.
     ///
     /// ```

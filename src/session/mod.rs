@@ -65,9 +65,10 @@ use state::State;
 /// Each realm has its own cookie and its own handle type; a session of one is never found by
 /// another. `()` is the realm of an application with one layer.
 ///
-/// Users are not divided so: whoever signs in under one name is one user in every realm, with
-/// [`siblings`](Session::siblings), a cap and an end in common. Where the name `root` may mean two
-/// people, one a visitor and one of the staff, sign them in as `visitor:root` and `staff:root`.
+/// A user's name may mean another person in another realm, a visitor who calls themselves `root`
+/// here and one of the staff there: [`siblings`](Session::siblings),
+/// [`destroy_others`](Session::destroy_others) and a cap keep to their own realm. The store's own
+/// methods and the tool know a user by name, in every realm, unless a filter names one.
 ///
 /// ```
 /// use fastsession::{Realm, Session};

@@ -231,23 +231,28 @@ fn sign_in(
     header.idle = timeouts.idle;
     header.remembered = false;
     match &login.cap {
-        Some(cap) => make_room(cap, &login.user, commit, rows),
+        Some(cap) => make_room(cap, header, commit, rows),
         None => Ok(Vec::new()),
     }
 }
 
+/// Counts the sessions that the user has in the realm of `header`.
 fn make_room(
     cap: &SessionCap,
-    user: &str,
+    header: &Header,
     commit: &Commit,
     rows: &mut impl Rows,
 ) -> Result<Vec<Write>> {
     let at = commit.access.at;
+    let user = header.user.as_deref().unwrap_or_default();
     let endings = rows.endings(Some(user))?;
     let mut live = Vec::new();
     for id in rows.sessions_of(user)?.into_iter().filter(|id| *id != commit.id) {
         match rows.get(&id) {
-            Ok(Some(record)) if record.absence(at, None, &endings).is_none() => {
+            Ok(Some(record))
+                if record.realm() == header.realm.as_deref()
+                    && record.absence(at, None, &endings).is_none() =>
+            {
                 live.push((record.authenticated_at(), id, record));
             }
             Err(error) if !error.is_corrupt() => return Err(error),

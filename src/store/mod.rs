@@ -259,7 +259,7 @@ pub struct Login {
     pub cap: Option<SessionCap>,
 }
 
-/// The most sessions one user may have at a time.
+/// The most sessions one user may have at a time in one realm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionCap {
     max: usize,

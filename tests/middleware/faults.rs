@@ -116,6 +116,41 @@ async fn two_layers_keep_their_sessions_apart() {
 }
 
 #[tokio::test]
+async fn rule_11_a_name_shared_by_two_realms_reaches_into_neither() {
+    let store = memory(&clock());
+    let cap = SessionCap::end_oldest(1);
+    let admin_cookie = CookieOptions::insecure_http().to_builder().name("adm").build().unwrap();
+    let admin_login = async |session: Session<Admin>| session.login("root").await;
+    let admin_user =
+        async |session: Session<Admin>| session.user().await.map(|user| format!("{user:?}"));
+    let visitor_login = async |session: Session| session.login("root").await;
+    let siblings = async |session: Session| {
+        session.siblings().await.map(|siblings| siblings.len().to_string())
+    };
+    let others = async |session: Session| session.destroy_others().await.map(drop);
+    let app = routes()
+        .route("/admin-login", get(admin_login))
+        .route("/admin-user", get(admin_user))
+        .route("/visitor-login", get(visitor_login))
+        .route("/visitor-siblings", get(siblings))
+        .route("/visitor-others", get(others))
+        .layer(
+            SessionLayer::<_, Admin>::for_realm(store.clone())
+                .with_cookie(admin_cookie)
+                .with_session_cap(cap),
+        )
+        .layer(layer(store.clone()).with_session_cap(cap));
+    let (mut staff, mut visitor) = (Browser::new(&app), Browser::new(&app));
+    staff.get("/admin-login").await;
+    visitor.get("/visitor-login").await;
+    assert_eq!(staff.get("/admin-user").await.body, r#"Some("root")"#, "ended by another's cap");
+    assert_eq!(visitor.get("/visitor-siblings").await.body, "0");
+    assert_eq!(visitor.get("/visitor-others").await.status, 200);
+    assert_eq!(staff.get("/admin-user").await.body, r#"Some("root")"#, "ended by a namesake");
+    assert_eq!(store.sessions_of("root").await.unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn a_token_that_meets_an_existing_session_is_replaced_by_another() {
     let store = Probe::new(&clock());
     let app = app(store.clone());
