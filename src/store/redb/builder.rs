@@ -209,9 +209,14 @@ impl RedbStoreBuilder {
             Err(RecvTimeoutError::Timeout) => {
                 shared.queue.close(None);
                 let path = shared.config.opener.path.display();
-                let message = format!(
-                    "{path} is locked by another process, which did not let go for {wait:?}"
-                );
+                // Nothing else takes as long, but for a walk through the whole file.
+                let message = if shared.config.opener.verify {
+                    format!("{path} was not verified within {wait:?}, or another process locks it")
+                } else {
+                    format!(
+                        "{path} is locked by another process, which did not let go for {wait:?}"
+                    )
+                };
                 return Err(Error::new(Kind::InUse, message));
             }
             Err(RecvTimeoutError::Disconnected) => return Err(failure::panicked()),
