@@ -9,7 +9,7 @@ use super::{
 use crate::error::{Error, Kind, Result};
 use crate::expiry::{Timeouts, Timestamp};
 
-/// The metadata of a [`Record`], unpacked.
+/// The metadata of a [`Record`](super::Record), unpacked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// When the session was created.
