@@ -42,18 +42,23 @@
 
 #[cfg(feature = "cli")]
 pub mod cli;
-#[cfg_attr(not(feature = "axum"), allow(dead_code, unused_imports))]
+#[cfg_attr(
+    not(feature = "axum"),
+    allow(dead_code, unused_imports, reason = "half of it answers requests")
+)]
 mod cookie;
 mod error;
 mod expiry;
 mod id;
-#[allow(dead_code)]
 mod keyring;
 #[cfg(feature = "axum")]
 pub mod middleware;
 mod origin;
 pub mod record;
-#[cfg_attr(not(feature = "axum"), allow(dead_code, unused_imports))]
+#[cfg_attr(
+    not(feature = "axum"),
+    allow(dead_code, unused_imports, reason = "half of it answers requests")
+)]
 pub mod session;
 mod signer;
 pub mod store;
