@@ -25,6 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .layer(sessions);
 
     let listener = tokio::net::TcpListener::bind(&address).await?;
+    let address = listener.local_addr()?;
     println!("http://{address} serves from {file}; look into it with `fastsession list`");
     axum::serve(listener, app).with_graceful_shutdown(interrupted()).await?;
     store.close().await?;

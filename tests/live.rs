@@ -92,13 +92,12 @@ fn rule_03_kill_9_loses_nothing_that_was_acknowledged() {
             })
             .collect();
         std::thread::sleep(Duration::from_millis(200 + 37 * round));
-        let address = server.address.clone();
         server.kill();
         for (n, client) in clients.into_iter().enumerate() {
             (cookies[n], acknowledged[n]) = client.join().unwrap();
         }
         let since = Instant::now();
-        server = Server::start_at("counter", &file, &address);
+        server = Server::start("counter", &file);
         assert!(since.elapsed() < Duration::from_secs(1), "{:?} to start", since.elapsed());
         for (cookie, acknowledged) in cookies.iter().zip(&mut acknowledged) {
             let mut client = server.client();

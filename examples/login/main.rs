@@ -36,6 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_state(store.clone());
 
     let listener = tokio::net::TcpListener::bind(&address).await?;
+    let address = listener.local_addr()?;
     println!("http://{address} serves from {file}");
     axum::serve(listener, app).with_graceful_shutdown(interrupted()).await?;
     store.close().await?;

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The command-line tool.
 pub fn tool() -> Command {
@@ -35,24 +35,18 @@ pub struct Server {
 impl Server {
     /// Starts `name` on a free port, on the session file `file`, and waits until it serves.
     pub fn start(name: &str, file: &Path) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self::start_at(name, file, &format!("127.0.0.1:{port}"))
-    }
-
-    pub fn start_at(name: &str, file: &Path, address: &str) -> Self {
-        let child = Command::new(example(name))
-            .arg(address)
+        let mut child = Command::new(example(name))
+            .arg("127.0.0.1:0")
             .arg(file)
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let server = Self { child, address: address.into() };
-        let since = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            assert!(since.elapsed() < Duration::from_secs(10), "{name} does not serve");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        server
+        // It says where it serves once it does.
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.strip_prefix("http://").and_then(|rest| rest.split(' ').next());
+        let address = address.unwrap_or_else(|| panic!("{name} does not serve: {line}")).to_owned();
+        Self { child, address }
     }
 
     /// `kill -9`.
