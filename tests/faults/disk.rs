@@ -118,6 +118,8 @@ struct State {
     allocated: HashSet<u64>,
     locks: Vec<Lock>,
     calls: u64,
+    /// Calls that the plan let fail.
+    failed: u64,
     plan: Option<Plan>,
     open: u64,
     /// Most handles that were open at a time.
@@ -135,8 +137,6 @@ type Watcher = Box<dyn FnMut(Call, &Moment<'_>) + Send>;
 pub(crate) struct Moment<'a> {
     synced: &'a [u8],
     pending: &'a [Change],
-    /// Whether the call will fail.
-    pub(crate) fails: bool,
 }
 
 impl Moment<'_> {
@@ -242,15 +242,16 @@ impl Disk {
         self.state().calls
     }
 
+    /// How many calls a plan let fail.
+    pub(crate) fn failed(&self) -> u64 {
+        self.state().failed
+    }
+
     /// What may be left after a power cut now.
     pub(crate) fn after_power_cut(&self, random: &mut Random) -> Vec<u8> {
         let state = self.state();
         let (synced, pending) = (&state.synced, &state.pending);
-        Moment { synced, pending, fails: false }.after_power_cut(random)
-    }
-
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.state().bytes.clone()
+        Moment { synced, pending }.after_power_cut(random)
     }
 
     pub(crate) fn watch(&self, watcher: impl FnMut(Call, &Moment<'_>) + Send + 'static) {
@@ -274,13 +275,13 @@ impl Disk {
         let plan = state.plan.filter(|plan| plan.from <= state.calls);
         let error = plan.and_then(|plan| plan.fault.error(call, grows));
         if let Some(watcher) = &mut state.watcher {
-            let fails = error.is_some();
-            watcher(call, &Moment { synced: &state.synced, pending: &state.pending, fails });
+            watcher(call, &Moment { synced: &state.synced, pending: &state.pending });
         }
         let Some(error) = error else {
             state.allocated.extend(blocks);
             return Ok(guard);
         };
+        state.failed += 1;
         if plan.is_some_and(|plan| !plan.lasting) {
             state.plan = None;
         }

@@ -3,13 +3,20 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::model::{Action, World};
+use fastsession::SessionId;
+
+use crate::model::{Action, Live, World};
+use crate::table::{Fate, Table};
 
 /// The world by the answers given, and what was asked for and not answered.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) world: World,
     pub(crate) asked: Vec<Asked>,
+    /// How many of each kind were acknowledged and are still to be counted.
+    acknowledged: BTreeMap<&'static str, u64>,
+    /// What a session's state was promised by.
+    promised_by: BTreeMap<SessionId, &'static str>,
 }
 
 /// An action without a definite answer: whole or absent.
@@ -27,12 +34,18 @@ impl Ledger {
         self.asked.push(Asked { kind: action.kind(), after });
     }
 
-    /// What is in flight.
-    pub(crate) fn kinds(&self) -> Vec<&'static str> {
-        if self.asked.is_empty() {
-            return vec!["(nothing)"];
+    pub(crate) fn acknowledge(&mut self, action: &Action) {
+        let before = self.world.clone();
+        action.apply(&mut self.world);
+        *self.acknowledged.entry(action.kind()).or_default() += 1;
+        for (id, _) in changes(&before, &self.world) {
+            self.promised_by.insert(*id, action.kind());
         }
-        self.asked.iter().map(|asked| asked.kind).collect()
+    }
+
+    /// The state by `world`, with nothing left to answer or to count.
+    pub(crate) fn settled(&self, world: World) -> Self {
+        Self { world, promised_by: self.promised_by.clone(), ..Self::default() }
     }
 
     /// Every session that was ever asked for.
@@ -46,16 +59,15 @@ impl Ledger {
         known
     }
 
-    /// The world that `found` is, if each action without an answer is whole or absent in it.
-    pub(crate) fn settle(&self, found: &World) -> Result<World, String> {
+    /// The world that `found` is, if each action without an answer is whole or absent in it, and
+    /// all else as acknowledged. Either way `table` gets what was found.
+    pub(crate) fn settle(&self, found: &World, table: &mut Table) -> Result<World, String> {
+        for (kind, count) in &self.acknowledged {
+            table.acknowledged(kind, *count);
+        }
         let mut settled = self.known();
         for asked in &self.asked {
-            let changed: BTreeMap<_, _> = asked
-                .after
-                .sessions
-                .iter()
-                .filter(|(id, live)| self.world.sessions.get(*id).unwrap_or(&None) != *live)
-                .collect();
+            let changed: Vec<_> = changes(&self.world, &asked.after).collect();
             let rotated = asked.after.ring_version != self.world.ring_version;
             let landed = changed.iter().all(|(id, live)| found.sessions.get(*id) == Some(*live))
                 && (!rotated || found.ring_version == asked.after.ring_version);
@@ -63,9 +75,40 @@ impl Ledger {
                 settled.sessions.extend(changed.iter().map(|(id, live)| (**id, (*live).clone())));
                 settled.ring_version = settled.ring_version.max(asked.after.ring_version);
             }
+            table.pending(
+                asked.kind,
+                match landed {
+                    _ if changed.is_empty() && !rotated => Fate::Invisible,
+                    true => Fate::Landed,
+                    false => Fate::Absent,
+                },
+            );
         }
-        if settled == *found { Ok(settled) } else { Err(difference(&settled, found, &self.asked)) }
+        if settled == *found {
+            return Ok(settled);
+        }
+        for (id, live) in &settled.sessions {
+            let kind = self.promised_by.get(id).copied().unwrap_or("(none)");
+            match (live, found.sessions.get(id)) {
+                (None, Some(Some(_))) => table.revived(kind),
+                (live, found) if found != Some(live) => table.lost(kind),
+                _ => {}
+            }
+        }
+        if settled.ring_version != found.ring_version {
+            table.lost("rotate");
+        }
+        Err(difference(&settled, found, &self.asked))
     }
+}
+
+/// The sessions that are not in `after` as they were in `before`.
+fn changes<'a>(
+    before: &'a World,
+    after: &'a World,
+) -> impl Iterator<Item = (&'a SessionId, &'a Option<Live>)> {
+    let unchanged = |id| before.sessions.get(id).unwrap_or(&None);
+    after.sessions.iter().filter(move |(id, live)| unchanged(id) != *live)
 }
 
 fn difference(expected: &World, found: &World, asked: &[Asked]) -> String {
@@ -82,7 +125,7 @@ fn difference(expected: &World, found: &World, asked: &[Asked]) -> String {
     text
 }
 
-fn short(live: Option<&Option<crate::model::Live>>) -> String {
+fn short(live: Option<&Option<Live>>) -> String {
     match live {
         Some(Some(live)) => {
             let data = live

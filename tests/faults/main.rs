@@ -19,11 +19,15 @@ mod processes;
 mod random;
 mod reopening;
 mod run;
+mod table;
 
-use run::{PLANS, Scenario, Table, checked};
+use disk::Plan;
+use random::Random;
+use run::{PLANS, Scenario, checked, quieten_engine};
+use table::Table;
 
 const ROUNDS: u64 = 24;
-const CUTS_PER_RUN: u64 = 25;
+const CUTS_PER_RUN: usize = 25;
 
 fn wanted() -> u64 {
     let set = std::env::var("FASTSESSION_FAULTS").ok().and_then(|count| count.parse().ok());
@@ -37,30 +41,43 @@ fn first_seed() -> u64 {
 
 fn power_cuts(exclusive: bool) {
     let mut table = Table::default();
-    for seed in first_seed().. {
+    let mut seed = first_seed();
+    while table.events < wanted() {
         let scenario = Scenario { seed, exclusive, rounds: ROUNDS, neighbour: false };
-        let run = run::power_cuts(scenario, CUTS_PER_RUN as usize);
-        table.merge(checked("a power cut", scenario, run));
-        if (seed - first_seed() + 1) * CUTS_PER_RUN >= wanted() {
-            break;
+        let run = run::power_cuts(scenario, CUTS_PER_RUN, &mut table);
+        if let Err(why) = checked(scenario, run) {
+            table.print("power cuts up to the failure");
+            panic!("{scenario:?}: {why}");
         }
+        seed += 1;
     }
-    table.print(if exclusive { "power cuts, exclusive" } else { "power cuts, shared" });
+    report(&table, "power cuts", exclusive, seed);
 }
 
 fn faults(exclusive: bool) {
+    quieten_engine();
     let mut table = Table::default();
-    for number in 0..wanted() {
-        let seed = first_seed() + number;
-        let neighbour = !exclusive && number % 3 == 0;
+    let mut seed = first_seed();
+    while table.events < wanted() {
+        let number = seed - first_seed();
+        let neighbour = !exclusive && number.is_multiple_of(3);
         let scenario = Scenario { seed, exclusive, rounds: ROUNDS, neighbour };
-        let calls = checked("no fault", scenario, async { Ok(run::calls(scenario).await) });
+        let calls = checked(scenario, run::calls(scenario));
         let (fault, lasting) = PLANS[(number % PLANS.len() as u64) as usize];
-        let from = random::Random::new(seed).below(calls);
-        let plan = disk::Plan { from, fault, lasting };
-        table.merge(checked(&format!("{plan:?}"), scenario, run::fault(scenario, plan)));
+        let plan = Plan { from: Random::new(seed).below(calls), fault, lasting };
+        if let Err(why) = checked(scenario, run::fault(scenario, plan, &mut table)) {
+            table.print("faults up to the failure");
+            panic!("{plan:?}, {scenario:?}: {why}");
+        }
+        seed += 1;
     }
-    table.print(if exclusive { "faults, exclusive" } else { "faults, shared" });
+    report(&table, "I/O faults", exclusive, seed);
+}
+
+fn report(table: &Table, what: &str, exclusive: bool, end: u64) {
+    let mode = if exclusive { "exclusive" } else { "shared" };
+    table.print(&format!("{what}, {mode} mode, seeds {} to {}", first_seed(), end - 1));
+    assert_eq!(table.faults(), 0);
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! One run of a workload that a seed repeats, on a disk that fails or loses power.
 
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use crate::disk::{Call, Disk, Fault, Plan};
 use crate::ledger::Ledger;
 use crate::model::{self, Action, Lane, World};
 use crate::random::Random;
+use crate::table::{Fate, Table};
 
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 /// A store's own deadline here; an answer that takes longer was never going to come.
@@ -29,42 +29,6 @@ pub(crate) struct Scenario {
     /// Whether another process has the file open too, and reads.
     pub(crate) neighbour: bool,
 }
-
-/// Hits per kind of operation in flight.
-#[derive(Debug, Default)]
-pub(crate) struct Table(pub(crate) BTreeMap<&'static str, [u64; 4]>);
-
-impl Table {
-    fn add(&mut self, kinds: &[&'static str], column: usize) {
-        for kind in kinds {
-            self.0.entry(kind).or_default()[column] += 1;
-        }
-    }
-
-    pub(crate) fn merge(&mut self, other: Self) {
-        for (kind, counts) in other.0 {
-            let mine = self.0.entry(kind).or_default();
-            mine.iter_mut().zip(counts).for_each(|(mine, count)| *mine += count);
-        }
-    }
-
-    pub(crate) fn print(&self, title: &str) {
-        println!("{title}");
-        println!(
-            "{:18} {:>8} {:>12} {:>8} {:>16}",
-            "in flight", "cuts", "in recovery", "faults", "with unsynced"
-        );
-        for (kind, [cuts, nested, faults, unsynced]) in &self.0 {
-            println!("{kind:18} {cuts:>8} {nested:>12} {faults:>8} {unsynced:>16}");
-        }
-    }
-}
-
-// Its columns.
-const CUTS: usize = 0;
-const IN_RECOVERY: usize = 1;
-const FAULTS: usize = 2;
-const FAULTS_UNSYNCED: usize = 3;
 
 impl Scenario {
     pub(crate) fn open(&self, disk: &Disk, clock: &Clock) -> fastsession::Result<RedbStore> {
@@ -85,6 +49,8 @@ struct Cut {
     bytes: Vec<u8>,
     ledger: Ledger,
     at: Timestamp,
+    /// How many writes it took with it.
+    unsynced: usize,
 }
 
 struct Run {
@@ -95,6 +61,7 @@ struct Run {
     lanes: Vec<Lane>,
     random: Random,
     ledger: Arc<Mutex<Ledger>>,
+    table: Table,
 }
 
 impl Run {
@@ -109,7 +76,8 @@ impl Run {
         let world = model::read(&store, &clock, &World::default()).await.unwrap();
         ledger.lock().unwrap().world = world;
         let lanes = (1..=lanes).map(Lane::new).collect();
-        Self { disk, clock, store, neighbour, lanes, random, ledger }
+        let table = Table::default();
+        Self { disk, clock, store, neighbour, lanes, random, ledger, table }
     }
 
     /// What is done at once in the next round.
@@ -154,13 +122,16 @@ impl Run {
         let mut ledger = self.ledger.lock().unwrap();
         ledger.asked.truncate(unanswered);
         for (action, _) in actions.iter().zip(&answers).filter(|(_, answer)| answer.is_ok()) {
-            action.apply(&mut ledger.world);
+            ledger.acknowledge(action);
         }
         let mut errors = Vec::new();
         for (action, answer) in actions.iter().zip(answers) {
             let Err(error) = answer else { continue };
             if model::may_have_landed(&error) {
                 ledger.ask(action);
+            } else {
+                // It was refused, and will be looked for in vain.
+                self.table.pending(action.kind(), Fate::Absent);
             }
             errors.push(error);
         }
@@ -188,22 +159,23 @@ impl Run {
                 Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
             }
         };
-        let world = ledger.settle(&found)?;
+        let world = ledger.settle(&found, &mut self.table)?;
         self.ask_neighbour(&found).await?;
-        *self.ledger.lock().unwrap() = Ledger { world, asked: Vec::new() };
+        *self.ledger.lock().unwrap() = ledger.settled(world);
         Ok(())
     }
 }
 
 impl Run {
     /// The other process sees the same.
-    async fn ask_neighbour(&self, found: &World) -> Result<(), String> {
+    async fn ask_neighbour(&mut self, found: &World) -> Result<(), String> {
         let Some(neighbour) = &self.neighbour else { return Ok(()) };
         // What it saw before is leased for 5 ms.
         tokio::time::sleep(Duration::from_millis(20)).await;
         let other = model::read(neighbour, &self.clock, found).await;
         let other = other.map_err(|error| format!("a neighbour cannot read: {error:?}"))?;
-        let settled = Ledger { world: found.clone(), asked: Vec::new() }.settle(&other);
+        let ledger = self.ledger.lock().unwrap().settled(found.clone());
+        let settled = ledger.settle(&other, &mut self.table);
         settled.map(drop).map_err(|why| format!("a neighbour sees another state: {why}"))
     }
 }
@@ -235,24 +207,27 @@ pub(crate) async fn calls(scenario: Scenario) -> u64 {
 }
 
 /// Cuts the power at calls that the seed chooses, each with unsynced writes pending, and opens what
-/// is left.
-pub(crate) async fn power_cuts(scenario: Scenario, at_most: usize) -> Result<Table, String> {
+/// is left. What was found is in `table`, however that ends.
+pub(crate) async fn power_cuts(
+    scenario: Scenario,
+    at_most: usize,
+    table: &mut Table,
+) -> Result<(), String> {
     let mut run = Run::new(scenario).await;
     let cuts = Arc::new(Mutex::new(Vec::new()));
-    let table = Arc::new(Mutex::new(Table::default()));
     {
-        let (cuts, table) = (cuts.clone(), table.clone());
+        let cuts = cuts.clone();
         let (ledger, clock) = (run.ledger.clone(), run.clock.clone());
         let mut random = Random::new(scenario.seed ^ 0xc07);
         run.disk.watch(move |call, moment| {
             let chosen = call != Call::Read && moment.unsynced() > 0 && random.below(16) == 0;
-            if !chosen || cuts.lock().unwrap().len() >= at_most {
-                return;
+            let mut cuts = cuts.lock().unwrap();
+            if chosen && cuts.len() < at_most {
+                let ledger = ledger.lock().unwrap().clone();
+                let bytes = moment.after_power_cut(&mut random);
+                let unsynced = moment.unsynced();
+                cuts.push(Cut { bytes, ledger, at: clock.now(), unsynced });
             }
-            let ledger = ledger.lock().unwrap().clone();
-            table.lock().unwrap().add(&ledger.kinds(), CUTS);
-            let bytes = moment.after_power_cut(&mut random);
-            cuts.lock().unwrap().push(Cut { bytes, ledger, at: clock.now() });
         });
     }
     for round in 0..scenario.rounds {
@@ -262,47 +237,64 @@ pub(crate) async fn power_cuts(scenario: Scenario, at_most: usize) -> Result<Tab
         }
     }
     run.store.close().await.map_err(|error| format!("close: {error:?}"))?;
+    run.disk.watch(|_, _| {});
     let mut random = Random::new(scenario.seed ^ 0x4ec);
     let cuts = std::mem::take(&mut *cuts.lock().unwrap());
     for (number, cut) in cuts.iter().enumerate() {
-        let nested = check_cut(scenario, cut, &mut random).await.map_err(|why| {
+        if cut.unsynced == 0 {
+            return Err(format!("nothing was pending at cut {number}"));
+        }
+        table.events += 1;
+        table.unsynced(cut.unsynced as u64);
+        check_cut(scenario, cut, &mut random, table).await.map_err(|why| {
             let kept = std::env::temp_dir().join(format!("cut-{}-{number}", scenario.seed));
             let _ = std::fs::write(&kept, &cut.bytes);
             format!("cut {number}, kept as {}: {why}", kept.display())
         })?;
-        if nested {
-            table.lock().unwrap().add(&cut.ledger.kinds(), IN_RECOVERY);
-        }
     }
-    run.disk.watch(|_, _| {});
-    Ok(std::mem::take(&mut *table.lock().unwrap()))
+    Ok(())
 }
 
-/// Opens what a cut left, after cutting the power once more while that is being opened.
-async fn check_cut(scenario: Scenario, cut: &Cut, random: &mut Random) -> Result<bool, String> {
+/// Opens what a cut left, one time in three after cutting the power once more while that is being
+/// opened.
+async fn check_cut(
+    scenario: Scenario,
+    cut: &Cut,
+    random: &mut Random,
+    table: &mut Table,
+) -> Result<(), String> {
     let disk = Disk::new(cut.bytes.clone());
+    if random.below(3) != 0 {
+        return open_and_settle(scenario, &disk, cut, table).await;
+    }
     let again = Arc::new(Mutex::new(None));
-    if random.below(3) == 0 {
-        let kept = again.clone();
+    {
+        let again = again.clone();
         let mut random = random.clone();
         disk.watch(move |call, moment| {
             if call != Call::Read && moment.unsynced() > 0 && random.below(3) == 0 {
-                kept.lock().unwrap().get_or_insert_with(|| moment.after_power_cut(&mut random));
+                again.lock().unwrap().get_or_insert_with(|| moment.after_power_cut(&mut random));
             }
         });
-        open_and_settle(scenario, &disk, cut).await?;
-        disk.watch(|_, _| {});
-        let again = again.lock().unwrap().take();
-        if let Some(bytes) = again {
-            let settled = open_and_settle(scenario, &Disk::new(bytes), cut).await;
-            return settled.map(|()| true).map_err(|why| format!("cut again in recovery: {why}"));
-        }
-        return Ok(false);
     }
-    open_and_settle(scenario, &disk, cut).await.map(|()| false)
+    let opened = open_and_settle(scenario, &disk, cut, &mut Table::default()).await;
+    disk.watch(|_, _| {});
+    let again = again.lock().unwrap().take();
+    let Some(bytes) = again else {
+        return open_and_settle(scenario, &Disk::new(cut.bytes.clone()), cut, table).await;
+    };
+    opened?;
+    table.in_recovery += 1;
+    let settled = open_and_settle(scenario, &Disk::new(bytes), cut, table).await;
+    settled.map_err(|why| format!("cut again in recovery: {why}"))
 }
 
-async fn open_and_settle(scenario: Scenario, disk: &Disk, cut: &Cut) -> Result<(), String> {
+async fn open_and_settle(
+    scenario: Scenario,
+    disk: &Disk,
+    cut: &Cut,
+    table: &mut Table,
+) -> Result<(), String> {
     let clock = Clock::manual(cut.at);
     let since = Instant::now();
     let store = scenario.open(disk, &clock).map_err(|error| format!("does not open: {error:?}"))?;
@@ -311,82 +303,76 @@ async fn open_and_settle(scenario: Scenario, disk: &Disk, cut: &Cut) -> Result<(
     }
     let found = model::read(&store, &clock, &cut.ledger.known()).await;
     let found = found.map_err(|error| format!("cannot be read: {error:?}"))?;
-    let world = cut.ledger.settle(&found)?;
+    let world = cut.ledger.settle(&found, table)?;
     // It can be written to, and what is over can be removed.
     Action::Purge.run(&store, &clock).await.map_err(|error| format!("purge: {error:?}"))?;
     let found = model::read(&store, &clock, &world).await.map_err(|e| format!("{e:?}"))?;
-    Ledger { world, asked: Vec::new() }.settle(&found)?;
+    cut.ledger.settled(world).settle(&found, table)?;
     store.close().await.map_err(|error| format!("close: {error:?}"))
 }
 
-/// Lets a call fail and then goes on, checking every answer.
-pub(crate) async fn fault(scenario: Scenario, plan: Plan) -> Result<Table, String> {
+/// Lets a call fail and then goes on, checking every answer. True if the call was reached.
+pub(crate) async fn fault(
+    scenario: Scenario,
+    plan: Plan,
+    table: &mut Table,
+) -> Result<bool, String> {
     let mut run = Run::new(scenario).await;
     run.disk.plan(plan);
-    let hits = Arc::new(Mutex::new(Table::default()));
-    {
-        let (hits, ledger) = (hits.clone(), run.ledger.clone());
-        run.disk.watch(move |_, moment| {
-            if moment.fails {
-                let kinds = ledger.lock().unwrap().kinds();
-                let mut hits = hits.lock().unwrap();
-                hits.add(&kinds, FAULTS);
-                if moment.unsynced() > 0 {
-                    hits.add(&kinds, FAULTS_UNSYNCED);
-                }
-            }
-        });
-    }
-    for round in 0..scenario.rounds {
-        let errors = run.round().await;
-        if errors.is_empty() {
-            continue;
-        }
-        if plan.lasting {
-            let times = run.random.below(4);
-            run.ask_in_vain(times).await;
-        }
-        run.disk.heal();
-        run.come_back().await.map_err(|why| format!("round {round}, {errors:?}: {why}"))?;
-    }
-    run.disk.heal();
-    run.come_back().await.map_err(|why| format!("at the end: {why}"))?;
-    run.store.close().await.map_err(|error| format!("close: {error:?}"))?;
-    if let Some(neighbour) = &run.neighbour {
-        neighbour.close().await.map_err(|error| format!("a neighbour's close: {error:?}"))?;
-    }
-    let most = 1 + u64::from(scenario.neighbour);
-    // After a panic, whoever still reads from the handle keeps it.
-    if plan.fault != Fault::Panic && (run.disk.open(), run.disk.most_open()) != (0, most) {
-        return Err("a second handle was open while the first one was".into());
-    }
-    let cut = Cut {
-        bytes: run.disk.bytes(),
-        ledger: run.ledger.lock().unwrap().clone(),
-        at: run.clock.now(),
-    };
-    check_cut(scenario, &cut, &mut run.random).await?;
-    run.disk.watch(|_, _| {});
-    Ok(std::mem::take(&mut *hits.lock().unwrap()))
+    let result = run.with_fault(scenario, plan).await;
+    table.merge(&run.table);
+    let hit = run.disk.failed() > 0;
+    table.events += u64::from(hit);
+    let cut = result?;
+    check_cut(scenario, &cut, &mut run.random, table).await?;
+    Ok(hit)
 }
 
-/// Runs `scenario`, a panic included in what can go wrong.
-pub(crate) fn checked<T>(
-    what: &str,
-    scenario: Scenario,
-    run: impl Future<Output = Result<T, String>>,
-) -> T {
+impl Run {
+    /// The rounds of a scenario with a fault in them, and a power cut at the end.
+    async fn with_fault(&mut self, scenario: Scenario, plan: Plan) -> Result<Cut, String> {
+        for round in 0..scenario.rounds {
+            let errors = self.round().await;
+            if errors.is_empty() {
+                continue;
+            }
+            if plan.lasting {
+                let times = self.random.below(4);
+                self.ask_in_vain(times).await;
+            }
+            self.disk.heal();
+            self.come_back().await.map_err(|why| format!("round {round}, {errors:?}: {why}"))?;
+        }
+        self.disk.heal();
+        self.come_back().await.map_err(|why| format!("at the end: {why}"))?;
+        let cut = Cut {
+            bytes: self.disk.after_power_cut(&mut self.random),
+            ledger: self.ledger.lock().unwrap().clone(),
+            at: self.clock.now(),
+            unsynced: 0,
+        };
+        self.store.close().await.map_err(|error| format!("close: {error:?}"))?;
+        if let Some(neighbour) = &self.neighbour {
+            neighbour.close().await.map_err(|error| format!("a neighbour's close: {error:?}"))?;
+        }
+        let most = 1 + u64::from(scenario.neighbour);
+        // After a panic, whoever still reads from the handle keeps it.
+        if plan.fault != Fault::Panic && (self.disk.open(), self.disk.most_open()) != (0, most) {
+            return Err("a second handle was open while the first one was".into());
+        }
+        Ok(cut)
+    }
+}
+
+/// Runs a scenario on threads of its own; a panic says which one it was.
+pub(crate) fn checked<T>(scenario: Scenario, run: impl Future<Output = T>) -> T {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let result = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(run)));
-    match result {
-        Ok(Ok(value)) => value,
-        Ok(Err(why)) => panic!("{what}, {scenario:?}: {why}"),
-        Err(panic) => {
-            println!("{what}, {scenario:?}: panicked");
-            std::panic::resume_unwind(panic)
-        }
-    }
+    result.unwrap_or_else(|panic| {
+        println!("{scenario:?}: panicked");
+        std::panic::resume_unwind(panic)
+    })
 }
 
 /// What the store's threads catch is not worth printing.
