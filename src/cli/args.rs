@@ -104,6 +104,8 @@ pub(crate) enum Verb {
     Key(KeyVerb),
     /// Count sessions, users and bytes
     Stats,
+    /// Show who changed what with this tool, and why; newest first
+    Log(LogArgs),
 }
 
 /// Which sessions. Conditions are combined with AND.
@@ -213,6 +215,8 @@ pub(crate) struct ExpireArgs {
     pub(crate) dry_run: DryRun,
     #[command(flatten)]
     pub(crate) assent: Assent,
+    #[command(flatten)]
+    pub(crate) reason: Reason,
     // Last: its heading covers all that follows.
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
@@ -225,6 +229,8 @@ pub(crate) struct PurgeArgs {
     pub(crate) expired: bool,
     #[command(flatten)]
     pub(crate) dry_run: DryRun,
+    #[command(flatten)]
+    pub(crate) reason: Reason,
 }
 
 #[derive(Debug, Args)]
@@ -241,6 +247,21 @@ pub(crate) struct Assent {
     pub(crate) yes: bool,
 }
 
+/// Of every verb that changes something.
+#[derive(Debug, Args)]
+pub(crate) struct Reason {
+    /// Why; `log` shows it
+    #[arg(long = "reason", value_name = "TEXT")]
+    pub(crate) text: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// At most this many entries
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyVerb {
     /// Show the keys; secrets are never shown
@@ -253,6 +274,8 @@ pub(crate) enum KeyVerb {
         retire_after: Option<Duration>,
         #[command(flatten)]
         assent: Assent,
+        #[command(flatten)]
+        reason: Reason,
     },
     /// Refuse what a former key signed, from now on
     Retire {
@@ -261,5 +284,7 @@ pub(crate) enum KeyVerb {
         key: String,
         #[command(flatten)]
         assent: Assent,
+        #[command(flatten)]
+        reason: Reason,
     },
 }

@@ -32,6 +32,7 @@ mod commands;
 mod confirm;
 mod console;
 pub mod exit;
+mod note;
 mod open;
 mod report;
 mod select;
@@ -122,7 +123,8 @@ async fn execute(
         return commands::init::run(&location, format, console).await;
     }
     let store = open::open(opener, &location, line.global.wait, &console.program)?;
-    let context = Context { store: &*store, console, format };
+    let note = note::of(&line.verb, store.clock().now());
+    let context = Context { store: &*store, console, format, note };
     let outcome = match &line.verb {
         Verb::Init => Ok(exit::DONE),
         Verb::List(args) => commands::list::run(args, context).await,
@@ -131,6 +133,7 @@ async fn execute(
         Verb::Purge(args) => commands::purge::run(args, context).await,
         Verb::Key(verb) => commands::key::run(verb, context).await,
         Verb::Stats => commands::stats::run(context).await,
+        Verb::Log(args) => commands::log::run(args, context).await,
     };
     let closed = store.close().await;
     let code = outcome?;

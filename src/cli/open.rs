@@ -82,7 +82,8 @@ pub(crate) fn open(
 /// Opens the file at `location`, which must exist, waiting for its locks at most `wait`.
 pub(crate) fn existing(location: &Location, wait: Duration) -> Result<Arc<dyn SessionStore>> {
     let wait = wait.max(LEAST_WAIT);
-    let builder = RedbStore::builder(&location.path).must_exist().wait(wait).without_sweeping();
+    let builder = RedbStore::builder(&location.path).must_exist().wait(wait);
+    let builder = builder.without_sweeping().without_migrating();
     Ok(Arc::new(builder.open()?))
 }
 

@@ -39,16 +39,18 @@ use crate::record::{Absence, Changes, EndedBy, Endings, Record};
 mod answer;
 mod apply;
 mod filter;
+mod log;
 mod memory;
 mod operations;
 #[cfg(feature = "redb")]
 mod redb;
 
 #[cfg(feature = "redb")]
-pub use self::redb::{Durability, RedbStore, RedbStoreBuilder};
+pub use self::redb::{Durability, Migrated, RedbStore, RedbStoreBuilder};
 pub use answer::Answer;
 pub use apply::{Applied, Rows, Write, apply, end_record};
 pub use filter::{Filter, Summary};
+pub use log::{LOG_ENTRIES, LogEntry, MAX_NOTE_BYTES, Note, Tally};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use operations::{Expired, Purged, Selector};
 pub(crate) use operations::{expire, purge, sessions_of};
@@ -104,6 +106,29 @@ pub trait SessionStore: Send + Sync + 'static {
 
     /// Changes the key ring and answers the new one.
     fn change_keys(&self, change: KeyChange) -> Answer<KeyRing>;
+
+    /// This store for one command: what is ended, swept or changed of its keys through the one
+    /// that is returned is entered in the store's log, in the same transaction. `None`, by
+    /// default, if this store keeps no log.
+    ///
+    /// Where the entry cannot be written (the disk is full), the change is made without.
+    fn noting(&self, note: &Note) -> Option<Arc<dyn SessionStore>> {
+        let _ = note;
+        None
+    }
+
+    /// Adds to the entry of the note this store was made with ([`noting`](Self::noting)), for what
+    /// is changed otherwise. Does nothing without a note.
+    fn noted(&self, tally: Tally) -> Answer<()> {
+        let _ = tally;
+        Answer::ready(Ok(()))
+    }
+
+    /// The last `limit` entries of the log, newest first; none if this store keeps no log.
+    fn log(&self, limit: usize) -> Answer<Vec<LogEntry>> {
+        let _ = limit;
+        Answer::ready(Ok(Vec::new()))
+    }
 
     /// Makes every touch durable and lets go of files and connections. Later calls fail with
     /// `is_unavailable()`; closing twice is no error.
@@ -482,6 +507,15 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
     }
     fn change_keys(&self, change: KeyChange) -> Answer<KeyRing> {
         (**self).change_keys(change)
+    }
+    fn noting(&self, note: &Note) -> Option<Arc<dyn SessionStore>> {
+        (**self).noting(note)
+    }
+    fn noted(&self, tally: Tally) -> Answer<()> {
+        (**self).noted(tally)
+    }
+    fn log(&self, limit: usize) -> Answer<Vec<LogEntry>> {
+        (**self).log(limit)
     }
     fn close(&self) -> Answer<()> {
         (**self).close()

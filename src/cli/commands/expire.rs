@@ -5,6 +5,7 @@ use crate::cli::args::ExpireArgs;
 use crate::cli::confirm::confirm;
 use crate::cli::console::unreadable;
 use crate::cli::exit::{CORRUPT, DONE, Failure, Outcome};
+use crate::cli::note::Noted;
 use crate::cli::report::{self, Changed, counted};
 use crate::cli::select::{self, PAGE, Resolved};
 use crate::id::{IdPrefix, SessionId};
@@ -24,9 +25,10 @@ pub(crate) async fn run(args: &ExpireArgs, context: Context<'_, '_>) -> Outcome 
 }
 
 async fn by_filter(args: &ExpireArgs, context: Context<'_, '_>) -> Outcome {
-    let Context { store, console, format } = context;
-    let filter = args.filter.to_filter(store).await?;
-    let count = select::count(store, filter.clone(), |_| true).await?;
+    let filter = args.filter.to_filter(context.store).await?;
+    let count = select::count(context.store, filter.clone(), |_| true).await?;
+    let store = context.noted(Some(count.live));
+    let Context { console, format, .. } = context;
     let mut report = Changed {
         matched: count.matched,
         ended: count.live,
@@ -37,7 +39,7 @@ async fn by_filter(args: &ExpireArgs, context: Context<'_, '_>) -> Outcome {
     if !report.dry_run && count.live > 0 {
         let question = format!("End {}?", counted(count.live, "live session"));
         confirm(console, &question, args.assent.yes)?;
-        let done = expire(store, Selector::filter(filter), EndedBy::Cli).await?;
+        let done = expire(&*store, Selector::filter(filter), EndedBy::Cli).await?;
         // One commit ended everyone's, so the count from before it is what there is to tell.
         report.ended = done.ended.unwrap_or(count.live);
     }
@@ -65,6 +67,7 @@ async fn by_id(args: &ExpireArgs, context: Context<'_, '_>) -> Outcome {
 
 /// Ends sessions by ID, some at a time, however many standard input names.
 struct Ending<'a, 'b> {
+    store: Noted<'a>,
     context: Context<'a, 'b>,
     batch: Vec<SessionId>,
     live: u64,
@@ -75,7 +78,8 @@ struct Ending<'a, 'b> {
 impl<'a, 'b> Ending<'a, 'b> {
     fn new(dry_run: bool, context: Context<'a, 'b>) -> Self {
         let report = Changed { dry_run, ..Changed::default() };
-        Self { context, batch: Vec::new(), live: 0, report, code: DONE }
+        let store = context.noted(None);
+        Self { store, context, batch: Vec::new(), live: 0, report, code: DONE }
     }
 
     async fn add_all(&mut self, ids: &[String]) -> Outcome<()> {
@@ -142,7 +146,7 @@ impl<'a, 'b> Ending<'a, 'b> {
             self.report.already_over += matched - live;
             return Ok(());
         }
-        let done = expire(self.context.store, Selector::ids(batch), EndedBy::Cli).await?;
+        let done = expire(&*self.store, Selector::ids(batch), EndedBy::Cli).await?;
         self.report.matched += matched;
         self.report.ended += done.ended.unwrap_or(live);
         self.report.already_over += done.already_over;

@@ -20,13 +20,14 @@ use crate::store::{Filter, Freshness, KeyChange, SessionStore, Summary};
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(verb: &KeyVerb, context: Context<'_, '_>) -> Outcome {
-    let Context { store, console, format } = context;
+    let noted = context.noted(None);
+    let (store, Context { console, format, .. }) = (&*noted, context);
     let ring = match verb {
         KeyVerb::List => store.keys(Freshness::Current).await?,
-        KeyVerb::Rotate { retire_after, assent } => {
+        KeyVerb::Rotate { retire_after, assent, .. } => {
             rotate(store, console, *retire_after, assent).await?
         }
-        KeyVerb::Retire { key, assent } => retire(store, console, key, assent).await?,
+        KeyVerb::Retire { key, assent, .. } => retire(store, console, key, assent).await?,
     };
     write(&ring, store.clock().now(), format, console)
 }

@@ -14,7 +14,7 @@ pub(crate) async fn run(args: &PurgeArgs, context: Context<'_, '_>) -> Outcome {
     let purged = if dry_run {
         count_removable(context.store).await?
     } else {
-        purge(context.store).await?.purged
+        purge(&*context.noted(None)).await?.purged
     };
     let report =
         Changed { matched: purged, already_over: purged, purged, dry_run, ..Changed::default() };

@@ -4,11 +4,12 @@ use std::cmp::Reverse;
 
 use super::batch::Batch;
 use super::failure;
+use super::log::Noting;
 use super::queue::{Job, Reply};
 use crate::error::{Error, Result};
 use crate::id::SessionId;
 use crate::keyring::KeyRing;
-use crate::store::{Access, Commit, EndReport, Outcome, Swept};
+use crate::store::{Access, Commit, EndReport, Outcome, Swept, Tally};
 
 /// Jobs in hand, and results on hold until the commit.
 #[derive(Default)]
@@ -85,11 +86,32 @@ impl Answers {
                 // A refused change (unknown key, full ring) has written nothing.
                 failed.filter(failure::needs_reopening).map_or(Ok(()), Err)
             }
+            Job::Note(note, tally, reply) => {
+                hold(&mut self.held, reply, || batch.note(&note, tally)).map_or(Ok(()), Err)
+            }
+            Job::Noted(note, job) => self.carry_out_noted(batch, &note, *job),
             Job::HoldKeys(reply) => {
                 batch.hold_keys();
                 hold(&mut self.held, reply, || Ok(())).map_or(Ok(()), Err)
             }
         }
+    }
+
+    fn carry_out_noted(&mut self, batch: &mut Batch<'_>, note: &Noting, job: Job) -> Result<()> {
+        let (ends, sweeps, keys) = (self.ends.len(), self.sweeps.len(), self.keys.len());
+        self.carry_out_other(batch, job)?;
+        let tally = if let Some((_, Ok(report))) = self.ends.get(ends) {
+            let EndReport { ended, already_over } = *report;
+            Tally { ended, already_over, ..Tally::default() }
+        } else if let Some((_, Ok(swept))) = self.sweeps.get(sweeps) {
+            Tally { purged: swept.removed, ..Tally::default() }
+        } else if let Some((_, Ok(_))) = self.keys.get(keys) {
+            Tally::default()
+        } else {
+            // It was refused, and changed nothing.
+            return Ok(());
+        };
+        batch.note(note, tally)
     }
 
     /// Answers those who lost a compare-and-set, and says how many they are. Theirs is no

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
+use super::log::Noting;
 use super::snapshot::{read_record, shielded};
 use super::tables::{self, Bytes, FileState, StoredEnding};
 use super::{codec, failure};
@@ -17,8 +18,8 @@ use crate::id::SessionId;
 use crate::keyring::KeyRing;
 use crate::record::{Ending, Endings, Record};
 use crate::store::{
-    Access, Applied, Commit, End, EndReport, Filter, KeyChange, Outcome, Rows, Target, Write,
-    apply, end_record,
+    Access, Applied, Commit, End, EndReport, Filter, KeyChange, Outcome, Rows, Tally, Target,
+    Write, apply, end_record,
 };
 
 const FIRST: SessionId = SessionId::from_bytes([0; SessionId::LEN]);
@@ -214,6 +215,15 @@ impl<'txn> Batch<'txn> {
     /// Notes that the application brings its own keys.
     pub(super) fn hold_keys(&mut self) {
         self.state.keys_held_by_application = true;
+    }
+
+    /// Adds to the entry of a note in the log, if the file's schema has one.
+    pub(super) fn note(&mut self, note: &Noting, tally: Tally) -> Result<()> {
+        if self.state.schema < tables::LOG_SINCE {
+            return Ok(());
+        }
+        self.changed = true;
+        note.write(self.txn, tally)
     }
 
     fn ids_of_user(

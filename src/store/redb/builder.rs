@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use super::file::{Missing, Opener, Storage};
+use super::file::{Missing, OlderSchema, Opener, Storage};
 use super::shared::{Shared, spawn};
 use super::{Handle, RedbStore, failure, writer};
 use crate::error::{Error, Kind, Result};
@@ -62,6 +62,7 @@ impl RedbStoreBuilder {
             missing: Missing::Create,
             allow_network_filesystem: false,
             verify: false,
+            older_schema: OlderSchema::Migrate,
             storage: None,
         };
         let config = Config {
@@ -125,6 +126,13 @@ impl RedbStoreBuilder {
     /// [`wait`](Self::wait).
     pub fn verify_on_open(mut self) -> Self {
         self.config.opener.verify = true;
+        self
+    }
+
+    /// Takes a file of an older schema as it is, as a tool does that only looks at it. By default
+    /// what the schema lacks is added.
+    pub fn without_migrating(mut self) -> Self {
+        self.config.opener.older_schema = OlderSchema::Keep;
         self
     }
 
@@ -222,7 +230,7 @@ impl RedbStoreBuilder {
             Err(RecvTimeoutError::Disconnected) => return Err(failure::panicked()),
         }
         // Closes the file again, whatever fails from here on.
-        let store = RedbStore { _handle: Arc::new(Handle(shared.clone())), shared };
+        let store = RedbStore { _handle: Arc::new(Handle(shared.clone())), shared, noting: None };
         store.shared.start_readers()?;
         store.shared.settle_keys()?;
         Ok(store)

@@ -38,6 +38,11 @@ pub(super) fn is_collateral(error: &Error) -> bool {
     matches!(cause(error), Some(redb::Error::PreviousIo | redb::Error::DatabaseClosed))
 }
 
+/// Whether the file or its disk failed, and not the wait for it.
+pub(super) fn is_of_the_file(error: &Error) -> bool {
+    error.is_full() || error.is_corrupt() || cause(error).is_some()
+}
+
 fn cause(error: &Error) -> Option<&redb::Error> {
     std::error::Error::source(error)?.downcast_ref()
 }

@@ -17,6 +17,7 @@ use redb::backends::FileBackend;
 use redb::{ConcurrencyMode, Database, DatabaseError, ReadableDatabase, StorageBackend};
 use rustix::fs::{Mode, OFlags};
 
+use super::migrate::migrate;
 use super::tables::{self, FileState};
 use super::verify::verify;
 use super::{codec, failure};
@@ -37,6 +38,7 @@ pub(super) struct Opener {
     pub(super) missing: Missing,
     pub(super) allow_network_filesystem: bool,
     pub(super) verify: bool,
+    pub(super) older_schema: OlderSchema,
     /// Where the bytes are, if not in the file at `path`.
     pub(super) storage: Option<Storage>,
 }
@@ -70,6 +72,13 @@ pub(super) enum Missing {
     MustCreate,
 }
 
+/// What to do about a file of an older schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OlderSchema {
+    Migrate,
+    Keep,
+}
+
 impl Opener {
     /// Opens the file, or creates it first, as configured.
     pub(super) fn open(&self, at: Timestamp) -> Result<Database> {
@@ -94,7 +103,10 @@ impl Opener {
                 self.database(|builder| builder.create_with_backend(FileBackend::new(file)?))?
             }
         };
-        self.read_state(&database)?;
+        let state = self.read_state(&database)?;
+        if self.older_schema == OlderSchema::Migrate && state.schema < tables::SCHEMA {
+            migrate(&database)?;
+        }
         if self.verify {
             verify(&database)?;
         }
@@ -378,6 +390,7 @@ fn initialise(database: &Database, ring: &KeyRing) -> Result<()> {
         txn.open_table(tables::DEADLINES).map_err(failure::before_commit)?;
         txn.open_table(tables::USERS).map_err(failure::before_commit)?;
         txn.open_table(tables::ENDINGS).map_err(failure::before_commit)?;
+        txn.open_table(tables::LOG).map_err(failure::before_commit)?;
         let mut keys = txn.open_table(tables::KEYS).map_err(failure::before_commit)?;
         let sealed = codec::seal(tables::RING.as_bytes(), &ring.encode());
         keys.insert(tables::RING, sealed.as_slice()).map_err(failure::before_commit)?;

@@ -25,12 +25,13 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use self::log::Noting;
 use self::queue::{Job, Reply, Waiter};
 use self::shared::{Shared, keys_held_by_application};
 use self::snapshot::Snapshot;
 use super::{
-    Access, Answer, Commit, End, EndReport, Freshness, Inspected, KeyChange, Loaded, Outcome, Page,
-    Query, SessionStore, Stats, Sweep, Swept, Timing,
+    Access, Answer, Commit, End, EndReport, Freshness, Inspected, KeyChange, Loaded, LogEntry,
+    Note, Outcome, Page, Query, SessionStore, Stats, Sweep, Swept, Tally, Timing,
 };
 use crate::error::{Error, Result};
 use crate::expiry::Clock;
@@ -43,6 +44,8 @@ mod builder;
 mod codec;
 mod failure;
 mod file;
+mod log;
+mod migrate;
 mod queue;
 mod scan;
 mod shared;
@@ -52,6 +55,7 @@ mod verify;
 mod writer;
 
 pub use self::builder::{Durability, RedbStoreBuilder};
+pub use self::migrate::Migrated;
 
 /// A store in a redb file. Cheap to clone; clones share the file and its threads.
 ///
@@ -70,6 +74,8 @@ pub struct RedbStore {
     shared: Arc<Shared>,
     /// Ends the threads when the last clone is dropped; they hold `shared` themselves.
     _handle: Arc<Handle>,
+    /// Counts what is changed through this handle.
+    noting: Option<Arc<Noting>>,
 }
 
 struct Handle(Arc<Shared>);
@@ -104,6 +110,31 @@ impl RedbStore {
         self.shared.queue.push(job(reply));
         let wait = self.shared.config.wait;
         Answer::pending(Waiter::answer(waiter, wait))
+    }
+
+    /// The same for what this handle's note counts. Where the log cannot be written, `repeat` does
+    /// it without a note; where that may have been done, only if it `may_repeat`.
+    fn ask_noted<T: Send + 'static>(
+        &self,
+        may_repeat: bool,
+        job: impl FnOnce(Reply<T>) -> Job,
+        repeat: impl FnOnce(Self) -> Answer<T> + Send + 'static,
+    ) -> Answer<T> {
+        let Some(noting) = self.noting.clone() else { return self.ask(job) };
+        let first = self.ask(|reply| Job::Noted(noting, Box::new(job(reply))));
+        let without = Self { noting: None, ..self.clone() };
+        Answer::pending(async move {
+            match first.await {
+                Err(error)
+                    if failure::is_of_the_file(&error)
+                        && (may_repeat || !error.is_unknown_outcome()) =>
+                {
+                    tracing::warn!(%error, "it is tried again without an entry in the log");
+                    repeat(without).await
+                }
+                answer => answer,
+            }
+        })
     }
 
     /// An answer from a snapshot begun after this call.
@@ -175,11 +206,12 @@ impl SessionStore for RedbStore {
     }
 
     fn end(&self, end: End) -> Answer<EndReport> {
-        self.ask(|reply| Job::End(end, reply))
+        let again = end.clone();
+        self.ask_noted(true, |reply| Job::End(end, reply), move |store| store.end(again))
     }
 
     fn sweep(&self, sweep: Sweep) -> Answer<Swept> {
-        self.ask(|reply| Job::Sweep(sweep, reply))
+        self.ask_noted(true, |reply| Job::Sweep(sweep, reply), move |store| store.sweep(sweep))
     }
 
     fn stats(&self) -> Answer<Stats> {
@@ -206,7 +238,24 @@ impl SessionStore for RedbStore {
         if self.shared.config.key_ring.is_some() {
             return Answer::ready(Err(keys_held_by_application()));
         }
-        self.ask(|reply| Job::ChangeKeys(change, reply))
+        let repeat = move |store: Self| store.change_keys(change);
+        self.ask_noted(false, |reply| Job::ChangeKeys(change, reply), repeat)
+    }
+
+    fn noting(&self, note: &Note) -> Option<Arc<dyn SessionStore>> {
+        let noting = Noting::new(note.clone()).ok()?;
+        Some(Arc::new(Self { noting: Some(Arc::new(noting)), ..self.clone() }))
+    }
+
+    fn noted(&self, tally: Tally) -> Answer<()> {
+        match self.noting.clone() {
+            Some(noting) => self.ask(|reply| Job::Note(noting, tally, reply)),
+            None => Answer::ready(Ok(())),
+        }
+    }
+
+    fn log(&self, limit: usize) -> Answer<Vec<LogEntry>> {
+        self.read_fresh(move |_, snapshot| log::last(&snapshot.txn, limit))
     }
 
     fn close(&self) -> Answer<()> {

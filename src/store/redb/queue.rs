@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+use super::log::Noting;
 use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
 use crate::keyring::KeyRing;
-use crate::store::{Access, Commit, End, EndReport, KeyChange, Outcome, Sweep, Swept};
+use crate::store::{Access, Commit, End, EndReport, KeyChange, Outcome, Sweep, Swept, Tally};
 
 /// How long a touch may wait for company.
 const TOUCH_DELAY: Duration = Duration::from_secs(1);
@@ -25,6 +26,10 @@ pub(super) enum Job {
     Sweep(Sweep, Reply<Swept>),
     ChangeKeys(KeyChange, Reply<KeyRing>),
     HoldKeys(Reply<()>),
+    /// Adds to the entry of a note.
+    Note(Arc<Noting>, Tally, Reply<()>),
+    /// One that a note counts.
+    Noted(Arc<Noting>, Box<Job>),
 }
 
 impl Job {
@@ -35,7 +40,8 @@ impl Job {
             Self::End(_, reply) => reply.take(),
             Self::Sweep(_, reply) => reply.take(),
             Self::ChangeKeys(_, reply) => reply.take(),
-            Self::HoldKeys(reply) => reply.take(),
+            Self::HoldKeys(reply) | Self::Note(_, _, reply) => reply.take(),
+            Self::Noted(_, job) => job.take(),
         }
     }
 
@@ -45,7 +51,8 @@ impl Job {
             Self::End(_, reply) => reply.send(Err(error)),
             Self::Sweep(_, reply) => reply.send(Err(error)),
             Self::ChangeKeys(_, reply) => reply.send(Err(error)),
-            Self::HoldKeys(reply) => reply.send(Err(error)),
+            Self::HoldKeys(reply) | Self::Note(_, _, reply) => reply.send(Err(error)),
+            Self::Noted(_, job) => job.fail(error),
         }
     }
 }

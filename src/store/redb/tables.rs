@@ -34,14 +34,23 @@ pub(super) const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys
 /// `state` → sealed [`FileState`].
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta-1");
 
+/// Number, one more than the last → sealed entry of the [`log`](super::log).
+pub(super) const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log-1");
+
 pub(super) const RING: &str = "ring";
 pub(super) const STATE: &str = "state";
 
 /// The key of everyone's ending.
 pub(super) const EVERYONE: [u8; 16] = [0; 16];
 
-/// The schema this version writes, and the newest it reads.
-pub(super) const SCHEMA: u32 = 1;
+/// The schema this version writes; see [`migrate`](super::migrate).
+pub(super) const SCHEMA: u32 = 2;
+
+/// The schema since which there is a [`LOG`].
+pub(super) const LOG_SINCE: u32 = 2;
+
+/// The oldest version that may use what this one writes, by the schema it knows.
+const MIN_READER: u32 = 1;
 
 /// The first half of a key of [`USERS`]: 128 bits of SHA-256, so that no two users share it.
 pub(super) fn user_hash(user: &str) -> [u8; 16] {
@@ -98,7 +107,7 @@ impl FileState {
     pub(super) fn new() -> Self {
         Self {
             schema: SCHEMA,
-            min_reader: SCHEMA,
+            min_reader: MIN_READER,
             generation: 0,
             user_endings: 0,
             pending_endings: 0,
@@ -262,6 +271,7 @@ mod tests {
         let error = FileState::open(&state.seal()).unwrap_err();
         assert!(error.is_version_mismatch());
         let text = error.to_string();
-        assert!(text.contains("schema 9") && text.contains("knows schema 1"), "{text}");
+        let own = format!("knows schema {SCHEMA}");
+        assert!(text.contains("schema 9") && text.contains(&own), "{text}");
     }
 }

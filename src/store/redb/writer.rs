@@ -371,7 +371,8 @@ fn is_critical(job: &Job) -> bool {
             Op::Create { login, .. } => login.is_some(),
             Op::Renew { .. } | Op::End { .. } => true,
         },
-        Job::End(..) | Job::ChangeKeys(..) | Job::HoldKeys(_) => true,
+        Job::End(..) | Job::ChangeKeys(..) | Job::HoldKeys(_) | Job::Note(..) => true,
+        Job::Noted(_, job) => is_critical(job),
         Job::Sweep(sweep, _) => sweep.purge,
     }
 }

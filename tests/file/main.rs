@@ -1,0 +1,5 @@
+//! What is done to a session file as a whole, beside an application that serves from it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod fixture;
+mod log;
