@@ -56,7 +56,7 @@ impl Server {
     }
 
     pub fn client(&self) -> Client {
-        Client { address: self.address.clone(), stream: None, cookie: None }
+        Client::new(&self.address)
     }
 }
 
@@ -73,6 +73,8 @@ pub struct Client {
     stream: Option<BufReader<TcpStream>>,
     /// `name=value`
     pub cookie: Option<String>,
+    /// How many it has made.
+    pub connections: u64,
 }
 
 pub struct Response {
@@ -94,9 +96,18 @@ impl Response {
 }
 
 impl Client {
+    pub fn new(address: &str) -> Self {
+        Self { address: address.into(), stream: None, cookie: None, connections: 0 }
+    }
+
+    /// Another one of the same server, without a cookie.
+    pub fn again(&self) -> Self {
+        Self::new(&self.address)
+    }
+
     /// The same cookie, sent to another server.
     pub fn moved_to(&self, server: &Server) -> Self {
-        Self { address: server.address.clone(), stream: None, cookie: self.cookie.clone() }
+        Self { cookie: self.cookie.clone(), ..Self::new(&server.address) }
     }
 
     pub fn get(&mut self, path: &str) -> std::io::Result<Response> {
@@ -115,6 +126,9 @@ impl Client {
                     let pair = set.split(';').next().unwrap_or_default().to_owned();
                     let deleted = set.contains("Max-Age=0");
                     self.cookie = (!deleted).then_some(pair);
+                }
+                if response.header("connection") == Some("close") {
+                    self.stream = None;
                 }
             }
             Err(_) => self.stream = None,
@@ -135,6 +149,7 @@ impl Client {
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(Duration::from_secs(30)))?;
             self.stream = Some(BufReader::new(stream));
+            self.connections += 1;
         }
         let Some(stream) = &mut self.stream else { unreachable!("connected above") };
         stream.get_mut().write_all(head.as_bytes())?;

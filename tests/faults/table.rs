@@ -1,6 +1,7 @@
 //! What became of every operation, counted.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Counts of one operation.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,6 +27,7 @@ pub(crate) struct Table {
     /// Writes that had not been synced, over all cuts, and the fewest at one.
     unsynced: u64,
     fewest_unsynced: Option<u64>,
+    longest_opening: Duration,
 }
 
 /// What one look at the store says about an operation.
@@ -66,6 +68,10 @@ impl Table {
         self.fewest_unsynced = Some(self.fewest_unsynced.map_or(writes, |few| few.min(writes)));
     }
 
+    pub(crate) fn opened_in(&mut self, time: Duration) {
+        self.longest_opening = self.longest_opening.max(time);
+    }
+
     pub(crate) fn merge(&mut self, other: &Self) {
         for (kind, counts) in &other.rows {
             let row = self.rows.entry(kind).or_default();
@@ -77,6 +83,7 @@ impl Table {
             row.revived += counts.revived;
         }
         self.events += other.events;
+        self.opened_in(other.longest_opening);
         self.in_recovery += other.in_recovery;
         self.unsynced += other.unsynced;
         self.fewest_unsynced = match (self.fewest_unsynced, other.fewest_unsynced) {
@@ -95,6 +102,7 @@ impl Table {
         if let Some(fewest) = self.fewest_unsynced {
             println!("unsynced writes pending: {} in all, at least {fewest}", self.unsynced);
         }
+        println!("longest opening afterwards: {:?}", self.longest_opening);
         println!("| operation | acknowledged | pending | landed | absent | lost | revived |");
         println!("| --- | --: | --: | --: | --: | --: | --: |");
         for (kind, row) in &self.rows {

@@ -1,9 +1,16 @@
 //! One file, several real processes: servers, the command-line tool, `kill -9`.
 //!
-//! `FASTSESSION_UPDATES` sets how many updates each of 64 clients makes in the long race.
+//! How long the long ones are: `FASTSESSION_UPDATES` (updates each of 64 clients makes),
+//! `FASTSESSION_KILLS`, `FASTSESSION_RESTARTS`, `FASTSESSION_ROTATIONS`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "what was counted")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod kills;
+mod restarts;
+mod rotations;
+mod server;
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +19,11 @@ use serde_json::Value;
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// How often something is done: as the environment says, or `otherwise`.
+fn times(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap())
 }
 
 fn count(client: &mut Client) -> u64 {
@@ -62,55 +74,6 @@ fn the_whole_path_on_one_file_while_the_server_serves() {
 }
 
 #[test]
-fn rule_03_kill_9_loses_nothing_that_was_acknowledged() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("sessions.redb");
-    let mut server = Server::start("counter", &file);
-    let mut cookies = vec![None; 8];
-    let mut acknowledged = vec![0; 8];
-    // However slow the machine is, there is something to lose.
-    for (cookie, acknowledged) in cookies.iter_mut().zip(&mut acknowledged) {
-        let mut client = server.client();
-        *acknowledged = count(&mut client);
-        *cookie = client.cookie;
-    }
-    for round in 0..5_u64 {
-        let clients: Vec<_> = cookies
-            .iter()
-            .zip(&acknowledged)
-            .map(|(cookie, acknowledged)| {
-                let mut client = server.client();
-                client.cookie.clone_from(cookie);
-                let mut acknowledged = *acknowledged;
-                std::thread::spawn(move || {
-                    while let Ok(response) = client.get("/session_test") {
-                        assert_eq!(response.status, 200);
-                        acknowledged = response.count();
-                    }
-                    (client.cookie, acknowledged)
-                })
-            })
-            .collect();
-        std::thread::sleep(Duration::from_millis(200 + 37 * round));
-        server.kill();
-        for (n, client) in clients.into_iter().enumerate() {
-            (cookies[n], acknowledged[n]) = client.join().unwrap();
-        }
-        let since = Instant::now();
-        server = Server::start("counter", &file);
-        assert!(since.elapsed() < Duration::from_secs(1), "{:?} to start", since.elapsed());
-        for (cookie, acknowledged) in cookies.iter().zip(&mut acknowledged) {
-            let mut client = server.client();
-            client.cookie.clone_from(cookie);
-            let now = count(&mut client);
-            // One more may have been committed whose answer was lost.
-            assert!((*acknowledged + 1..=*acknowledged + 2).contains(&now));
-            *acknowledged = now;
-        }
-    }
-}
-
-#[test]
 fn two_servers_share_one_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("sessions.redb");
@@ -126,8 +89,7 @@ fn two_servers_share_one_file() {
 
 #[test]
 fn rule_04_updates_from_two_processes_add_up() {
-    let updates: u64 =
-        std::env::var("FASTSESSION_UPDATES").map_or(25, |text| text.parse().unwrap());
+    let updates = times("FASTSESSION_UPDATES", 25);
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("sessions.redb");
     let servers = [Server::start("counter", &file), Server::start("counter", &file)];
