@@ -5,6 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use super::args::{ColorChoice, Global};
 use super::exit::{Failure, Outcome};
 use super::report::escape;
+use super::signals::Signals;
 
 /// Width assumed of a terminal that does not tell.
 const DEFAULT_WIDTH: u16 = 80;
@@ -53,6 +54,9 @@ pub(crate) struct Console<'a> {
     pub(crate) screen: Screen,
     pub(crate) quiet: bool,
     pub(crate) color: ColorChoice,
+    pub(crate) signals: Signals,
+    /// Whether a line stands on standard error that the next one is to replace.
+    pub(crate) drawn: bool,
 }
 
 impl Console<'_> {
@@ -63,6 +67,9 @@ impl Console<'_> {
 
     /// Writes data.
     pub(crate) fn print(&mut self, text: &str) -> Outcome<()> {
+        if self.screen.stdout {
+            self.wipe();
+        }
         Ok(self.stdout.write_all(text.as_bytes())?)
     }
 
@@ -87,8 +94,30 @@ impl Console<'_> {
         self.say(&text);
     }
 
+    /// Draws a line that stands until the next output, if a person sees it.
+    pub(crate) fn draw(&mut self, line: &str) {
+        if self.draws() {
+            self.wipe();
+            // There is nowhere left to report that standard error is closed.
+            let _ = write!(self.stderr, "{line}").and_then(|()| self.stderr.flush());
+            self.drawn = true;
+        }
+    }
+
+    /// Whether lines that replace each other make sense on standard error.
+    pub(crate) fn draws(&self) -> bool {
+        self.screen.stderr && !self.quiet
+    }
+
+    fn wipe(&mut self) {
+        if std::mem::take(&mut self.drawn) {
+            let _ = write!(self.stderr, "\r\x1b[K").and_then(|()| self.stderr.flush());
+        }
+    }
+
     /// Asks a question that `y` or `yes` affirms. No answer is a no.
     pub(crate) fn ask(&mut self, question: &str) -> Outcome<bool> {
+        self.wipe();
         write!(self.stderr, "{} [y/N] ", escape::lines(question))?;
         self.stderr.flush()?;
         let mut answer = String::new();
@@ -115,6 +144,7 @@ impl Console<'_> {
     }
 
     fn say(&mut self, text: &str) {
+        self.wipe();
         // There is nowhere left to report that standard error is closed.
         let _ = writeln!(self.stderr, "{text}").and_then(|()| self.stderr.flush());
     }

@@ -19,6 +19,10 @@ pub const IN_USE: u8 = 4;
 pub const CORRUPT: u8 = 5;
 /// The database was written by a version that this one cannot follow.
 pub const VERSION_MISMATCH: u8 = 6;
+/// Ctrl-C was pressed. What was done stays done, and the message says how far it came.
+pub const INTERRUPTED: u8 = 130;
+/// The same by SIGTERM.
+pub const TERMINATED: u8 = 143;
 
 /// What a command returns: its exit code, or why it stopped.
 pub(crate) type Outcome<T = u8> = Result<T, Failure>;

@@ -34,8 +34,10 @@ mod console;
 pub mod exit;
 mod note;
 mod open;
+mod progress;
 mod report;
 mod select;
+mod signals;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -45,6 +47,7 @@ use commands::Context;
 use console::{Console, Screen};
 use exit::{Failure, Outcome};
 use open::{Location, Opener};
+use signals::Signals;
 
 /// Runs the command line `args`, whose first item is the program's name as messages show it, on
 /// the process's standard streams.
@@ -73,6 +76,8 @@ fn run_on_process(args: &[OsString]) -> u8 {
         screen: Screen::of_process(),
         quiet: false,
         color: ColorChoice::Auto,
+        signals: Signals::default(),
+        drawn: false,
     };
     run_with(args, std::env::var_os("FASTSESSION_DB"), &mut console, &open::existing)
 }

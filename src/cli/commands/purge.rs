@@ -3,25 +3,41 @@
 use super::Context;
 use crate::cli::args::PurgeArgs;
 use crate::cli::exit::{DONE, Outcome};
+use crate::cli::progress::{Unit, Work};
 use crate::cli::report::{self, Changed, counted};
 use crate::cli::select::{PAGE, Pages};
 use crate::record::State;
-use crate::store::{Filter, SessionStore, Summary, purge};
+use crate::store::{Filter, SessionStore, Summary, Sweep};
 
-pub(crate) async fn run(args: &PurgeArgs, context: Context<'_, '_>) -> Outcome {
+pub(crate) async fn run(args: &PurgeArgs, mut context: Context<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
     let dry_run = args.dry_run.is_set;
-    let purged = if dry_run {
-        count_removable(context.store).await?
-    } else {
-        purge(&*context.noted(None)).await?.purged
-    };
+    let purged =
+        if dry_run { count_removable(context.store).await? } else { sweep(&mut context).await? };
     let report =
         Changed { matched: purged, already_over: purged, purged, dry_run, ..Changed::default() };
     let verb = if dry_run { "would remove" } else { "removed" };
     let text = format!("{verb} {}", counted(purged, "session"));
     report.write(context.console, context.format, &(text + " that had been over"))?;
     Ok(DONE)
+}
+
+async fn sweep(context: &mut Context<'_, '_>) -> Outcome<u64> {
+    let mut work = Work::begin(context.console, "purging", Unit::Sessions);
+    let at = context.store.clock().now();
+    let store = context.noted(None);
+    let mut purged = 0;
+    loop {
+        let swept = store.sweep(Sweep { at, limit: PAGE, purge: true }).await?;
+        purged += swept.removed;
+        if !swept.more {
+            return Ok(purged);
+        }
+        if work.advance(context.console, swept.removed).is_break() {
+            let done = format!("removed {}", counted(purged, "session"));
+            return Err(work.stopped(&done, "repeat the command to go on"));
+        }
+    }
 }
 
 async fn count_removable(store: &dyn SessionStore) -> Outcome<u64> {

@@ -9,6 +9,7 @@ use clap::CommandFactory;
 
 use super::args::{ColorChoice, CommandLine};
 use super::console::{Console, Screen};
+use super::signals::Signals;
 use super::{exit, run_with};
 use crate::error::{Error, Kind};
 use crate::expiry::{Clock, Timeouts, Timestamp};
@@ -140,6 +141,7 @@ struct Desk {
     clock: Clock,
     screen: Screen,
     stdin: String,
+    signals: Signals,
 }
 
 impl Desk {
@@ -159,7 +161,13 @@ impl Desk {
             seen: Arc::default(),
             corrupt: Arc::default(),
         };
-        Self { store, clock, screen: Screen::default(), stdin: String::new() }
+        Self {
+            store,
+            clock,
+            screen: Screen::default(),
+            stdin: String::new(),
+            signals: Signals::default(),
+        }
     }
 
     /// In front of a terminal, typing `stdin`.
@@ -191,6 +199,8 @@ impl Desk {
             screen: self.screen,
             quiet: false,
             color: ColorChoice::Auto,
+            signals: self.signals.clone(),
+            drawn: false,
         };
         let args: Vec<_> =
             std::iter::once("fastsession").chain(words.iter().copied()).map(Into::into).collect();
