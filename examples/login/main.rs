@@ -1,7 +1,9 @@
-//! Signing in, and a page with your devices: end one, end all others, sign out.
+//! Signing in, and a page with your devices: end one, end all others, sign out here or everywhere.
+//! A device that is signed out from elsewhere shows it within a second.
 //!
-//! `cargo run --example login [ADDRESS [FILE]]` serves on 127.0.0.1:18081 from `login.redb`.
-//! Open it in two browsers to see them as two devices.
+//! `cargo run --example login [ADDRESS [FILE [behind-tls]]]` serves on 127.0.0.1:18081 from
+//! `login.redb`. Open it in two browsers to see them as two devices. With `behind-tls` it expects
+//! a proxy before it that speaks HTTPS, and keeps the cookie as strict as it is by default.
 #![allow(clippy::print_stdout, reason = "a program, not a library")]
 
 use axum::Form;
@@ -23,15 +25,24 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = args.next().unwrap_or_else(|| "127.0.0.1:18081".into());
     let file = args.next().unwrap_or_else(|| "login.redb".into());
 
+    let behind_tls = args.next().is_some_and(|argument| argument == "behind-tls");
+
     let store = RedbStore::open(&file)?;
-    // Plain HTTP, for a look at it on this machine. Behind TLS, leave the cookie as it is.
-    let sessions = SessionLayer::new(store.clone()).with_cookie(CookieOptions::insecure_http());
+    // A page that asks by itself is no sign of a person.
+    let mut sessions =
+        SessionLayer::new(store.clone()).touch_when(|request| request.uri.path() != "/signed-in");
+    if !behind_tls {
+        // Plain HTTP, for a look at it on this machine.
+        sessions = sessions.with_cookie(CookieOptions::insecure_http());
+    }
     let app = Router::new()
         .route("/", get(home))
         .route("/login", post(login))
         .route("/logout", post(logout))
+        .route("/logout-everywhere", post(logout_everywhere))
         .route("/end", post(end))
         .route("/end-others", post(end_others))
+        .route("/signed-in", get(signed_in))
         .layer(sessions)
         .with_state(store.clone());
 
@@ -84,6 +95,16 @@ struct Ending {
     id: String,
 }
 
+async fn logout_everywhere(
+    State(store): State<RedbStore>,
+    session: Session,
+) -> fastsession::Result<Redirect> {
+    if let Some(user) = session.user().await? {
+        store.expire(Selector::user(user)).await?;
+    }
+    Ok(Redirect::to("/"))
+}
+
 async fn end(
     State(store): State<RedbStore>,
     session: Session,
@@ -95,6 +116,11 @@ async fn end(
         store.expire(Selector::ids([id])).await?;
     }
     Ok(Redirect::to("/"))
+}
+
+/// The page asks every second, and shows itself anew when the answer changes.
+async fn signed_in(session: Session) -> fastsession::Result<&'static str> {
+    Ok(if session.user().await?.is_some() { "yes" } else { "no" })
 }
 
 async fn end_others(session: Session) -> fastsession::Result<Redirect> {

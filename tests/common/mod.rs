@@ -35,9 +35,15 @@ pub struct Server {
 impl Server {
     /// Starts `name` on a free port, on the session file `file`, and waits until it serves.
     pub fn start(name: &str, file: &Path) -> Self {
+        Self::start_with(name, file, &[])
+    }
+
+    /// The same, with more arguments.
+    pub fn start_with(name: &str, file: &Path, arguments: &[&str]) -> Self {
         let mut child = Command::new(example(name))
             .arg("127.0.0.1:0")
             .arg(file)
+            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
