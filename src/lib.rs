@@ -35,6 +35,8 @@
 //! - [`Error`] is one opaque type with predicates; what is the store's fault becomes a 503.
 //! - The `fastsession` tool, which an application can also carry: [`cli`].
 //!
+//! How to do what applications do, with programs that compile: the [guide](https://docs.rs/fastsession/latest/fastsession/guide/).
+//!
 //! # Features
 //!
 //! `redb` ([`RedbStore`]), `axum` (layer and extractor) and `cli` (the tool) are on by default. An
@@ -49,6 +51,8 @@ pub mod cli;
 mod cookie;
 mod error;
 mod expiry;
+#[cfg(all(any(doc, doctest), feature = "axum", feature = "redb"))]
+pub mod guide;
 mod id;
 mod keyring;
 #[cfg(feature = "axum")]
