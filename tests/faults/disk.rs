@@ -40,6 +40,8 @@ pub(crate) enum Fault {
     Io,
     /// Writes where nothing was written before: the file is sparse, and the disk is full.
     NoSpace,
+    /// Making the file larger: it has no holes, and the disk is full.
+    NoGrowth,
     /// Calls that read.
     Read,
     /// Calls that write: redb meets something it did not expect.
@@ -51,7 +53,7 @@ pub(crate) enum Fault {
 impl Fault {
     fn error(self, call: Call, grows: bool) -> Option<io::Error> {
         let errno = match (self, call) {
-            (Self::NoSpace, Call::Write) if grows => ENOSPC,
+            (Self::NoSpace, Call::Write) | (Self::NoGrowth, Call::SetLen) if grows => ENOSPC,
             (Self::Io, _)
             | (Self::Read, Call::Read)
             | (Self::Sync, Call::Sync)
@@ -271,14 +273,19 @@ impl Disk {
         let state = &mut *guard;
         state.calls += 1;
         let blocks = at.map_or(0..0, |(offset, len)| blocks(offset, len));
-        let grows = blocks.clone().any(|block| !state.allocated.contains(&block));
+        let grows = match call {
+            Call::SetLen => at.is_some_and(|(_, len)| len > state.bytes.len()),
+            _ => blocks.clone().any(|block| !state.allocated.contains(&block)),
+        };
         let plan = state.plan.filter(|plan| plan.from <= state.calls);
         let error = plan.and_then(|plan| plan.fault.error(call, grows));
         if let Some(watcher) = &mut state.watcher {
             watcher(call, &Moment { synced: &state.synced, pending: &state.pending });
         }
         let Some(error) = error else {
-            state.allocated.extend(blocks);
+            if call == Call::Write {
+                state.allocated.extend(blocks);
+            }
             return Ok(guard);
         };
         state.failed += 1;
@@ -330,7 +337,7 @@ impl StorageBackend for Handle {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut state = self.disk.call(Call::SetLen)?;
+        let mut state = self.disk.call_at(Call::SetLen, Some((0, len as usize)))?;
         state.allocated.retain(|block| block * BLOCK < len);
         state.change(Change::SetLen(len));
         Ok(())

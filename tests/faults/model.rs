@@ -85,7 +85,11 @@ impl Lane {
 
     /// A new session.
     pub(crate) fn create(&mut self) -> Action {
-        Action::Create { id: self.new_id(), user: None, value: vec![1; 30_000] }
+        self.create_of(None, 30_000)
+    }
+
+    pub(crate) fn create_of(&mut self, user: Option<String>, size: usize) -> Action {
+        Action::Create { id: self.new_id(), user, value: vec![1; size] }
     }
 
     /// Something sensible to do to this lane's sessions.

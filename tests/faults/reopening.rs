@@ -289,3 +289,22 @@ async fn rule_19_a_full_disk_does_not_keep_sessions_from_being_read() {
         fixture.come_back().await;
     }
 }
+
+/// A refusal for want of room is a definite one.
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_19_what_a_full_disk_refuses_was_not_done() {
+    for exclusive in [false, true] {
+        let mut fixture = Fixture::new(exclusive);
+        fixture.fail(Fault::NoGrowth, true);
+        let mut refused = 0;
+        while refused < 20 {
+            let action = fixture.lane.create();
+            let Action::Create { id, .. } = action else { unreachable!() };
+            let Err(error) = action.run(&fixture.store, &fixture.clock).await else { continue };
+            assert!(error.is_full() || error.is_unavailable(), "{error:?}");
+            refused += 1;
+            let loaded = fixture.store.load(&id, &access(&fixture.clock)).await;
+            assert!(!matches!(loaded, Ok(Loaded::Live(_))), "{loaded:?}");
+        }
+    }
+}

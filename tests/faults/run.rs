@@ -388,11 +388,12 @@ pub(crate) fn quieten_engine() {
 }
 
 /// All faults, once and lasting.
-pub(crate) const PLANS: [(Fault, bool); 10] = [
+pub(crate) const PLANS: [(Fault, bool); 11] = [
     (Fault::Io, false),
     (Fault::Io, true),
     (Fault::NoSpace, false),
     (Fault::NoSpace, true),
+    (Fault::NoGrowth, true),
     (Fault::Read, false),
     (Fault::Read, true),
     (Fault::Sync, false),

@@ -11,6 +11,7 @@ use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::log::Noting;
 use super::snapshot::{read_record, shielded};
+use super::space::RESERVE_PAGES;
 use super::tables::{self, Bytes, FileState, StoredEnding};
 use super::{codec, failure};
 use crate::error::{Error, Kind, Result};
@@ -90,6 +91,18 @@ impl<'txn> Batch<'txn> {
             meta.insert(tables::STATE, sealed.as_slice()).map_err(failure::before_commit)?;
         }
         Ok(self.changed)
+    }
+
+    /// Fails unless [`RESERVE_PAGES`] more can be had: takes them, and gives them back.
+    pub(super) fn prove_reserve(&self) -> Result<()> {
+        // With its key and redb's own bytes it has a page to itself.
+        let value = [0; 4000];
+        let mut reserve = self.txn.open_table(tables::RESERVE).map_err(failure::before_commit)?;
+        for page in 0..RESERVE_PAGES {
+            reserve.insert(page, value.as_slice()).map_err(failure::before_commit)?;
+        }
+        drop(reserve);
+        self.txn.delete_table(tables::RESERVE).map(drop).map_err(failure::before_commit)
     }
 
     /// Carries out one commit. The inner result is the operation's own; the outer one is an error

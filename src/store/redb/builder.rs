@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::file::{Missing, OlderSchema, Opener, Storage};
 use super::shared::{Shared, spawn};
+use super::space::Growth;
 use super::{Handle, RedbStore, failure, writer};
 use crate::error::{Error, Kind, Result};
 use crate::expiry::Clock;
@@ -64,6 +65,7 @@ impl RedbStoreBuilder {
             verify: false,
             older_schema: OlderSchema::Migrate,
             storage: None,
+            growth: Growth::default(),
         };
         let config = Config {
             opener,
@@ -187,7 +189,8 @@ impl RedbStoreBuilder {
         mut self,
         backend: impl Fn() -> std::io::Result<B> + Send + Sync + 'static,
     ) -> Self {
-        self.config.opener.storage = Some(Storage::new(backend));
+        let growth = self.config.opener.growth.clone();
+        self.config.opener.storage = Some(Storage::new(backend, growth));
         self
     }
 

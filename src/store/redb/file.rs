@@ -18,6 +18,7 @@ use redb::{ConcurrencyMode, Database, DatabaseError, ReadableDatabase, StorageBa
 use rustix::fs::{Mode, OFlags};
 
 use super::migrate::migrate;
+use super::space::{self, Grown, Growth};
 use super::tables::{self, FileState};
 use super::verify::verify;
 use super::{codec, failure};
@@ -41,6 +42,7 @@ pub(super) struct Opener {
     pub(super) older_schema: OlderSchema,
     /// Where the bytes are, if not in the file at `path`.
     pub(super) storage: Option<Storage>,
+    pub(super) growth: Growth,
 }
 
 /// Makes a database on something other than a file: how faults are injected.
@@ -53,8 +55,11 @@ impl Storage {
     /// On what `backend` returns, at the first opening and at every further one.
     pub(super) fn new<B: StorageBackend>(
         backend: impl Fn() -> std::io::Result<B> + Send + Sync + 'static,
+        growth: Growth,
     ) -> Self {
-        Self(Arc::new(move |builder| builder.create_with_backend(backend()?)))
+        Self(Arc::new(move |builder| {
+            builder.create_with_backend(Grown::new(backend()?, None, growth.clone()))
+        }))
     }
 }
 
@@ -100,7 +105,9 @@ impl Opener {
             Some(storage) => self.database(|builder| storage.0(builder))?,
             None => {
                 let file = self.checked_file()?;
-                self.database(|builder| builder.create_with_backend(FileBackend::new(file)?))?
+                space::fill_holes(&file);
+                let backend = self.backend(file)?;
+                self.database(|builder| builder.create_with_backend(backend))?
             }
         };
         let state = self.read_state(&database)?;
@@ -111,6 +118,12 @@ impl Opener {
             verify(&database)?;
         }
         Ok(database)
+    }
+
+    fn backend(&self, file: File) -> Result<Grown<FileBackend>> {
+        let clone = file.try_clone().map_err(|error| self.io("opened", error))?;
+        let backend = FileBackend::new(file).map_err(failure::before_commit)?;
+        Ok(Grown::new(backend, Some(clone), self.growth.clone()))
     }
 
     fn checked_file(&self) -> Result<File> {
@@ -316,7 +329,7 @@ impl Opener {
         // Whatever the umask says.
         file.set_permissions(fs::Permissions::from_mode(self.mode))
             .map_err(|error| self.cannot_create(&error))?;
-        let backend = FileBackend::new(file).map_err(failure::before_commit)?;
+        let backend = self.backend(file)?;
         let database =
             Database::builder().create_with_backend(backend).map_err(failure::before_commit)?;
         initialise(&database, &KeyRing::generate(at)?)?;

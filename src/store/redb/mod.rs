@@ -50,6 +50,7 @@ mod queue;
 mod scan;
 mod shared;
 mod snapshot;
+mod space;
 mod tables;
 mod verify;
 mod writer;

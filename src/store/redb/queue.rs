@@ -12,7 +12,7 @@ use super::log::Noting;
 use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
 use crate::keyring::KeyRing;
-use crate::store::{Access, Commit, End, EndReport, KeyChange, Outcome, Sweep, Swept, Tally};
+use crate::store::{Access, Commit, End, EndReport, KeyChange, Op, Outcome, Sweep, Swept, Tally};
 
 /// How long a touch may wait for company.
 const TOUCH_DELAY: Duration = Duration::from_secs(1);
@@ -43,6 +43,29 @@ impl Job {
             Self::HoldKeys(reply) | Self::Note(_, _, reply) => reply.take(),
             Self::Noted(_, job) => job.take(),
         }
+    }
+
+    /// Whether it ends sessions or removes what is over, or is as small and as urgent.
+    pub(super) fn makes_room(&self) -> bool {
+        match self {
+            Self::Commit(commit, _) => matches!(commit.op, Op::End { .. }),
+            Self::Noted(_, job) => job.makes_room(),
+            _ => true,
+        }
+    }
+
+    /// The same, removing no more than `rows` if it removes any.
+    pub(super) fn limited(mut self, rows: usize) -> Self {
+        match &mut self {
+            Self::Sweep(sweep, _) => sweep.limit = sweep.limit.min(rows),
+            Self::Noted(_, job) => {
+                if let Self::Sweep(sweep, _) = &mut **job {
+                    sweep.limit = sweep.limit.min(rows);
+                }
+            }
+            _ => {}
+        }
+        self
     }
 
     pub(super) fn fail(self, error: Error) {

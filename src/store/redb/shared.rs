@@ -9,6 +9,7 @@ use redb::Database;
 use tokio::sync::oneshot;
 
 use super::builder::Config;
+use super::file::Opener;
 use super::queue::{Job, Queue};
 use super::snapshot::{Snapshot, Snapshots};
 use super::{failure, queue};
@@ -157,6 +158,12 @@ impl Shared {
     pub(super) fn file_is_full(&self) -> Option<u64> {
         let len = std::fs::metadata(&self.config.opener.path).map_or(0, |meta| meta.len());
         (len >= self.config.max_file_bytes).then_some(self.config.max_file_bytes)
+    }
+
+    /// Whether the disk may have no room for a larger file.
+    pub(super) fn growth_is_doubtful(&self) -> bool {
+        let Opener { growth, path, .. } = &self.config.opener;
+        growth.is_doubtful(path)
     }
 
     /// Makes sure that file and application agree on who holds the keys.

@@ -37,6 +37,10 @@ pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta
 /// Number, one more than the last → sealed entry of the [`log`](super::log).
 pub(super) const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log-1");
 
+/// Made and removed in one transaction, to see that its pages can be had: see
+/// [`space`](super::space).
+pub(super) const RESERVE: TableDefinition<u64, &[u8]> = TableDefinition::new("reserve-1");
+
 pub(super) const RING: &str = "ring";
 pub(super) const STATE: &str = "state";
 

@@ -22,7 +22,7 @@ use super::queue::{Call, Job};
 use super::shared::{OpenFile, Shared};
 use super::snapshot::shielded;
 use super::{Durability, failure};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
 use crate::store::{Access, Op, Sweep, Swept};
 
@@ -35,13 +35,18 @@ const SECOND_CHANCE: Duration = Duration::from_micros(500);
 const MAX_CHANCES: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Most endings in one transaction, and most rows that one removes, where pages are scarce.
+const FEW: usize = 32;
+/// How long it is taken for granted that a full disk is full: finding out costs a reopening.
+const NO_ROOM: Duration = Duration::from_millis(500);
 /// How long a call of another thread's on a handle that failed may go on.
 const LONGEST_CALL: Duration = Duration::from_millis(50);
 
 /// Runs until the store is closed.
 pub(super) fn run(shared: &Arc<Shared>) {
     let next_sweep = shared.config.sweep_interval.map(soon);
-    let mut writer = Writer { shared, next_sweep, unflushed: None, openings: 0 };
+    let mut writer =
+        Writer { shared, next_sweep, unflushed: None, openings: 0, no_room_until: None };
     let result = writer.serve();
     shared.queue.closed(&result);
 }
@@ -58,7 +63,21 @@ struct Writer<'a> {
     unflushed: Option<Instant>,
     /// How often the file was opened again.
     openings: u64,
+    /// When it is tried again whether there is room.
+    no_room_until: Option<Instant>,
 }
+
+/// How a batch is written.
+#[derive(Clone, Copy)]
+struct Batching {
+    /// Whatever [`Durability`] says.
+    must_sync: bool,
+    /// Only if [`space::RESERVE_PAGES`](super::space::RESERVE_PAGES) stay free.
+    sparing: bool,
+}
+
+const NORMAL: Batching = Batching { must_sync: false, sparing: false };
+const FLUSH: Batching = Batching { must_sync: true, sparing: false };
 
 impl Writer<'_> {
     fn serve(&mut self) -> Result<()> {
@@ -105,7 +124,7 @@ impl Writer<'_> {
     fn finish(&mut self) -> Result<()> {
         let flushed = shielded(|| {
             let touches = self.shared.queue.take_touches();
-            if touches.is_empty() { self.flush() } else { self.write(Vec::new(), touches, true) }
+            if touches.is_empty() { self.flush() } else { self.write(Vec::new(), touches, FLUSH) }
         });
         self.shared.snapshots.close();
         let closed = match self.shared.withdraw_file() {
@@ -122,24 +141,53 @@ impl Writer<'_> {
         if self.unflushed.is_none() {
             return Ok(());
         }
-        self.write(Vec::new(), Vec::new(), true)
+        self.write(Vec::new(), Vec::new(), FLUSH)
     }
 
     fn work(&mut self) -> Result<()> {
+        if self.shared.growth_is_doubtful() {
+            return self.work_sparingly();
+        }
+        self.no_room_until = None;
         let file = self.shared.file()?;
         // Waits while another process writes; what is queued meanwhile joins the batch.
         let txn = file.database.begin_write().map_err(failure::before_commit)?;
         let jobs = self.shared.queue.take(MAX_BATCH);
         let touches = self.shared.queue.take_touches();
         let must_sync = jobs.iter().any(is_critical);
-        self.write_in(&file, txn, Answers::to(jobs), touches, must_sync)
+        self.write_in(&file, txn, Answers::to(jobs), touches, Batching { must_sync, ..NORMAL })
+    }
+
+    /// The same where the file may not be able to grow: what makes room first, a few at a time,
+    /// then the others, if that leaves [`RESERVE_PAGES`](super::space::RESERVE_PAGES) free.
+    fn work_sparingly(&mut self) -> Result<()> {
+        let jobs = self.shared.queue.take(MAX_BATCH);
+        let touches = self.shared.queue.take_touches();
+        let (mut ending, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(Job::makes_room);
+        let mut result = Ok(());
+        while !ending.is_empty() {
+            let later = ending.split_off(ending.len().min(FEW));
+            let few = ending.into_iter().map(|job| job.limited(FEW)).collect();
+            result = result.and(self.write(few, Vec::new(), FLUSH));
+            ending = later;
+        }
+        if others.is_empty() && touches.is_empty() {
+            return result;
+        }
+        if self.no_room_until.is_some_and(|until| Instant::now() < until) {
+            let full = Error::new(Kind::Full, "the disk is full");
+            Answers::to(others).send(Some(&full));
+            return result;
+        }
+        let must_sync = others.iter().any(is_critical);
+        result.and(self.write(others, touches, Batching { must_sync, sparing: true }))
     }
 
     fn write(
         &mut self,
         jobs: Vec<Job>,
         touches: Vec<(SessionId, Access)>,
-        must_sync: bool,
+        how: Batching,
     ) -> Result<()> {
         let answers = Answers::to(jobs);
         let begun = self.shared.file().and_then(|file| {
@@ -147,7 +195,7 @@ impl Writer<'_> {
             Ok((file, txn))
         });
         match begun {
-            Ok((file, txn)) => self.write_in(&file, txn, answers, touches, must_sync),
+            Ok((file, txn)) => self.write_in(&file, txn, answers, touches, how),
             Err(error) => {
                 answers.send(Some(&error));
                 Err(error)
@@ -161,7 +209,7 @@ impl Writer<'_> {
         mut txn: WriteTransaction,
         mut answers: Answers,
         mut touches: Vec<(SessionId, Access)>,
-        must_sync: bool,
+        Batching { must_sync, sparing }: Batching,
     ) -> Result<()> {
         let flushing = must_sync && self.unflushed.is_some();
         touches.sort_unstable_by_key(|(id, _)| *id);
@@ -171,6 +219,9 @@ impl Writer<'_> {
             let mut batch = Batch::begin(&txn, self.shared.config.keep_ended, full)?;
             answers.carry_out(&mut batch, &touches)?;
             self.give_second_chances(&mut batch, &mut answers)?;
+            if sparing {
+                batch.prove_reserve()?;
+            }
             Ok((batch.finish()?, synced))
         }));
         let outcome = match applied {
@@ -202,6 +253,9 @@ impl Writer<'_> {
                 tracing::error!(%error, "a batch of changes failed");
                 if reopen {
                     self.shared.give_up(file.number);
+                }
+                if error.is_full() {
+                    self.no_room_until = Some(Instant::now() + NO_ROOM);
                 }
                 answers.send(Some(&error));
                 if reopen { Err(error) } else { Ok(()) }
@@ -245,9 +299,10 @@ impl Writer<'_> {
     }
 
     fn sweep(&mut self) -> Result<()> {
-        let sweep = Sweep { at: self.shared.config.clock.now(), limit: SWEEP_STEP, purge: false };
+        let limit = if self.shared.growth_is_doubtful() { FEW } else { SWEEP_STEP };
+        let sweep = Sweep { at: self.shared.config.clock.now(), limit, purge: false };
         let (reply, waiter) = super::queue::reply();
-        let written = self.write(vec![Job::Sweep(sweep, reply)], Vec::new(), false);
+        let written = self.write(vec![Job::Sweep(sweep, reply)], Vec::new(), NORMAL);
         let swept = waiter.now();
         if let Err(error) = &swept {
             tracing::warn!(%error, "sweeping failed; it will be tried again");

@@ -1,0 +1,162 @@
+//! Room on the disk: taken when the file grows, and kept for ending sessions.
+//!
+//! redb lets a file grow by half-empty leaps and leaves holes in it; a page that is written into a
+//! hole of a full disk fails in the middle of a commit, whose outcome is unknown then. So the file
+//! is given its blocks as it grows ([`Grown`]), and a disk without room refuses the growth, which
+//! is before the commit: nothing was changed, and everybody is told so. A file that is not grown
+//! needs no more blocks, whatever else fills the disk.
+//!
+//! redb copies each page it changes, so that ending a session needs free pages too. Once the disk
+//! may have no room for another leap, a change that is not an ending is committed only if
+//! [`RESERVE_PAGES`] stay free in the file besides it. Logging out, ending, purging and changing
+//! keys may use those, a few at a time; their pages are free again with the next commit.
+//!
+//! This does not help on filesystems that copy what is written over (btrfs, ZFS), nor where there
+//! is no `fallocate`: there a full disk is met in the commit, as an unknown outcome.
+
+use std::fs::File;
+use std::io;
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::{BackendError, StorageBackend};
+
+/// Free pages of the file that only what makes room may use.
+pub(super) const RESERVE_PAGES: u64 = 128;
+/// What a leap of redb's is at most.
+const LONGEST_LEAP: u64 = 4 << 30;
+/// For what the filesystem itself writes down.
+const MARGIN: u64 = 1 << 20;
+
+/// Whether the file's last attempt to grow failed. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Growth(Arc<AtomicBool>);
+
+impl Growth {
+    /// Whether the file may not be able to grow.
+    pub(super) fn is_doubtful(&self, path: &Path) -> bool {
+        self.0.load(Ordering::Acquire) || !has_room(path)
+    }
+
+    fn noted<T>(&self, grown: io::Result<T>) -> io::Result<T> {
+        self.0.store(grown.is_err(), Ordering::Release);
+        grown
+    }
+}
+
+/// Whether the disk has room for the next leap of the file at `path`. True if that is not known.
+fn has_room(path: &Path) -> bool {
+    let Ok(meta) = std::fs::metadata(path) else { return true };
+    let Ok(disk) = rustix::fs::statvfs(path) else { return true };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    free >= meta.len().min(LONGEST_LEAP) + MARGIN
+}
+
+/// Gives `file` blocks from `from` to `to`, beyond its end if need be. Where the filesystem
+/// cannot, the file has holes.
+#[cfg(target_os = "linux")]
+fn allocate(file: &File, from: u64, to: u64) -> io::Result<()> {
+    use rustix::fs::FallocateFlags;
+    use rustix::io::Errno;
+    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, from, to - from) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Ok(())
+}
+
+/// Fills the holes of a file that was copied, or made by an earlier version. If there is no room
+/// for that, it has to do as it is.
+pub(super) fn fill_holes(file: &File) {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(meta) = file.metadata() else { return };
+    if meta.blocks() * 512 < meta.len()
+        && let Err(error) = allocate(file, 0, meta.len())
+    {
+        tracing::warn!(%error, "the session file has holes, and the disk no room to fill them");
+    }
+}
+
+/// A backend whose file gets its blocks as it grows.
+#[derive(Debug)]
+pub(super) struct Grown<B> {
+    backend: B,
+    /// `None` if the bytes are in no file.
+    file: Option<File>,
+    growth: Growth,
+}
+
+impl<B: StorageBackend> Grown<B> {
+    pub(super) fn new(backend: B, file: Option<File>, growth: Growth) -> Self {
+        Self { backend, file, growth }
+    }
+
+    fn grow(&self, len: u64, to: u64) -> io::Result<()> {
+        let Some(file) = &self.file else { return self.backend.set_len(to) };
+        allocate(file, len, to)
+            .and_then(|()| self.backend.set_len(to))
+            // What was given beyond the end is given back.
+            .inspect_err(|_| drop(file.set_len(len)))
+    }
+}
+
+impl<B: StorageBackend> StorageBackend for Grown<B> {
+    fn len(&self) -> io::Result<u64> {
+        self.backend.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.backend.read(offset, out)
+    }
+
+    fn set_len(&self, to: u64) -> io::Result<()> {
+        let len = self.backend.len()?;
+        if to > len { self.growth.noted(self.grow(len, to)) } else { self.backend.set_len(to) }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.backend.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.backend.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.backend.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.backend.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> Result<bool, BackendError> {
+        self.backend.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.backend.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.backend.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.backend.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.backend.query_lock_range(start, end)
+    }
+}
