@@ -2,7 +2,7 @@
 
 use super::trial::{
     Racer, committed, compare_and_set, create, draft, ensure, is_committed, merge, new_id, number,
-    number_of, race, race_two, racer, renew, sibling_of,
+    number_of, race, race_two, racer, renew,
 };
 use super::{Failure, Suite, Verdict};
 use crate::record::{Absence, Data};
@@ -102,7 +102,8 @@ pub(super) async fn rule_03_one_of_two_creations_wins(suite: Suite) -> Verdict {
 pub(super) async fn rule_03_renewal_to_a_taken_id_is_refused(suite: Suite) -> Verdict {
     let trial = suite.trial()?;
     let old = trial.create(&[("old", 1)]).await?;
-    let taken = trial.create(&[("taken", 2)]).await?;
+    let taken = trial.target(old, true)?;
+    trial.committed(taken, create(draft(&[("taken", 2)])?)).await?;
     for target in [taken, old] {
         let outcome = trial.commit(old, renew(target)).await?;
         ensure!(matches!(outcome, Outcome::Exists), "renewal to a taken ID: {outcome:?}");
@@ -118,7 +119,7 @@ pub(super) async fn rule_03_creation_and_renewal_to_one_id_exclude_each_other(
     let trial = suite.trial()?;
     for round in 0..suite.rounds {
         let old = trial.create(&[("renewed", 1)]).await?;
-        let target = if round % 2 == 0 { sibling_of(old)? } else { new_id()? };
+        let target = trial.target(old, round % 2 == 1)?;
         let (one, other) = (trial.clone(), trial.clone());
         let (renewed, created) = race_two(
             async move { Ok(is_committed(&one.commit_on(0, old, renew(target)).await?)) },

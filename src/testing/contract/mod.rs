@@ -94,12 +94,13 @@ pub struct Opened {
     store: Arc<dyn SessionStore>,
     beside: Option<Reopen>,
     after_close: Option<Reopen>,
+    keeps_shards: bool,
 }
 
 impl Opened {
     /// A store with one handle, whose sessions are gone when it is closed.
     pub fn new(store: impl SessionStore) -> Self {
-        Self { store: Arc::new(store), beside: None, after_close: None }
+        Self { store: Arc::new(store), beside: None, after_close: None, keeps_shards: false }
     }
 
     /// The same sessions can be opened again while `store` is open, with the same setup: as a
@@ -120,6 +121,14 @@ impl Opened {
         open: impl Fn() -> Result<S> + Send + Sync + 'static,
     ) -> Self {
         self.after_close = Some(Box::new(move || Ok(Arc::new(open()?))));
+        self
+    }
+
+    /// Renews to IDs with the same shard bytes only, as every renewed token has them: what a
+    /// store may insist on whose sessions are spread over machines.
+    #[must_use]
+    pub fn keeps_shards(mut self) -> Self {
+        self.keeps_shards = true;
         self
     }
 }

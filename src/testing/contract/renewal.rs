@@ -31,14 +31,11 @@ async fn signed_in(trial: &Trial, user: Option<&str>) -> Verdict<SessionId> {
 
 pub(super) async fn rule_08_renewal_carries_everything_over(suite: Suite) -> Verdict {
     let trial = suite.trial()?;
-    for target in [None, Some(new_id()?)] {
+    for anywhere in [false, true] {
         let id = signed_in(&trial, Some("alice")).await?;
         let before = trial.live(id).await?;
         trial.clock().advance(SECOND);
-        let new_id = match target {
-            Some(elsewhere) => elsewhere,
-            None => sibling_of(id)?,
-        };
+        let new_id = trial.target(id, anywhere)?;
         let op = Op::Renew { new_id, draft: draft(&[("more", 1)])?, login: None, grace: GRACE };
         let answered = trial.committed(id, op).await?;
         let after = trial.live(new_id).await?;
@@ -116,7 +113,7 @@ pub(super) async fn rule_08_one_of_two_renewals_wins(suite: Suite) -> Verdict {
     let trial = suite.trial()?;
     for round in 0..suite.rounds {
         let id = trial.create(&[("n", 1)]).await?;
-        let targets = [sibling_of(id)?, if round % 2 == 0 { sibling_of(id)? } else { new_id()? }];
+        let targets = [sibling_of(id)?, trial.target(id, round % 2 == 1)?];
         let racers = targets.iter().enumerate().map(|(n, target)| {
             let (trial, target) = (trial.clone(), *target);
             racer(async move { Ok(trial.commit_on(n, id, renew(target)).await?) })
@@ -161,7 +158,7 @@ pub(super) async fn rule_08_renewal_loses_no_merge(suite: Suite) -> Verdict {
     let trial = suite.trial()?;
     for round in 0..suite.rounds {
         let id = trial.create(&[("made", 0)]).await?;
-        let target = if round % 2 == 0 { sibling_of(id)? } else { new_id()? };
+        let target = trial.target(id, round % 2 == 1)?;
         let op = if round % 3 == 0 { renew(target) } else { renew_login(target, "alice") };
         let (one, other) = (trial.clone(), trial.clone());
         let (_, (made, absence)) =

@@ -168,7 +168,7 @@ pub(super) async fn rule_15_no_instant_panics(suite: Suite) -> Verdict {
             store.touch(&id, &trial.access());
             let outcome = trial.commit(id, merge(&[("n", 1)])?).await?;
             ensure!(!matches!(outcome, Outcome::Exists), "a merge was answered {outcome:?}");
-            let moved = new_id()?;
+            let moved = trial.target(last, true)?;
             drop(trial.commit(last, renew_login(moved, "bob")).await?);
             drop(trial.commit(moved, super::trial::logout()).await?);
             drop(store.sessions_of("alice").await?);

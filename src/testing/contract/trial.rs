@@ -86,6 +86,11 @@ impl Trial {
         Ok(self.0.opened.after_close.as_ref().map(|open| open()).transpose()?)
     }
 
+    /// Where to renew `id` to; with `anywhere` to any ID, if the store leaves it that freedom.
+    pub(super) fn target(&self, id: SessionId, anywhere: bool) -> Verdict<SessionId> {
+        if anywhere && !self.0.opened.keeps_shards { new_id() } else { sibling_of(id) }
+    }
+
     pub(super) fn clock(&self) -> &Clock {
         &self.0.clock
     }
