@@ -80,6 +80,8 @@ pub use origin::Origin;
 pub use record::{EndedBy, Record, State};
 pub use session::{Counters, Realm, Session};
 pub use signer::{SignerError, TimedSigner};
+#[cfg(feature = "redis")]
+pub use store::RedisStore;
 #[cfg(feature = "redb")]
 pub use store::{Durability, RedbStore};
 pub use store::{Filter, MemoryStore, Selector, SessionCap, SessionStore, Summary};

@@ -1,8 +1,9 @@
 //! Stored values: a checksum bound to the key, then the payload.
 //!
-//! redb does not verify pages as it reads them, so a flipped bit would come back as data. The
-//! checksum is XXH3 over key and payload: a value that was altered, or copied under another key,
-//! is refused. It guards against accidents, not against somebody who can write the file.
+//! redb does not verify pages as it reads them, so a flipped bit would come back as data; a server
+//! keeps whatever it is told under whatever key. The checksum is XXH3 over key and payload: a value
+//! that was altered, or copied under another key, is refused. It guards against accidents, not
+//! against somebody who can write to the store.
 
 use twox_hash::XxHash3_64;
 

@@ -38,15 +38,23 @@ use crate::record::{Absence, Changes, EndedBy, Endings, Record};
 
 mod answer;
 mod apply;
+#[cfg(any(feature = "redb", feature = "redis"))]
+mod codec;
 mod filter;
 mod log;
 mod memory;
 mod operations;
 #[cfg(feature = "redb")]
 mod redb;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(any(feature = "redb", feature = "redis"))]
+mod stored;
 
 #[cfg(feature = "redb")]
 pub use self::redb::{Durability, Migrated, RedbStore, RedbStoreBuilder};
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisStore, RedisStoreBuilder};
 pub use answer::Answer;
 pub use apply::{Applied, Rows, Write, apply, end_record};
 pub use filter::{Filter, Summary};
@@ -245,7 +253,8 @@ pub enum Op {
     /// Move a live session to a new ID, with changes. Until `grace` has passed the old record
     /// says so; after that its token is as good as unknown.
     Renew {
-        /// Where there must be no record: else [`Outcome::Exists`].
+        /// Where there must be no record: else [`Outcome::Exists`]. It has the same shard bytes, as
+        /// that of every [renewed](crate::SessionToken::renewed) token.
         new_id: SessionId,
         /// Changes merged on the way.
         draft: Draft,

@@ -17,7 +17,7 @@
 //! # What a write costs
 //!
 //! A commit is bound by the 4 KiB pages it rewrites and by its syncs. An update touches one table;
-//! see [`batch`]. Values are packed and sealed: [`Record`](crate::Record), [`codec`].
+//! see [`batch`]. Values are packed and sealed: [`Record`](crate::Record), [`codec`](super::codec).
 
 use std::fmt;
 use std::path::Path;
@@ -29,6 +29,7 @@ use self::log::Noting;
 use self::queue::{Job, Reply, Waiter};
 use self::shared::{Shared, keys_held_by_application};
 use self::snapshot::Snapshot;
+use super::codec;
 use super::{
     Access, Answer, Commit, End, EndReport, Freshness, Inspected, KeyChange, Loaded, LogEntry,
     Note, Outcome, Page, Query, SessionStore, Stats, Sweep, Swept, Tally, Timing,
@@ -41,7 +42,6 @@ use crate::keyring::KeyRing;
 mod answers;
 mod batch;
 mod builder;
-mod codec;
 mod failure;
 mod file;
 mod log;

@@ -4,15 +4,16 @@
 //! strings, compared as such; every value but the empty one is sealed (see [`codec`](super::codec)).
 
 use redb::TableDefinition;
-use sha2::{Digest, Sha256};
 
 use super::codec;
 use crate::error::{Error, Kind, Result};
-use crate::expiry::Timestamp;
 use crate::id::SessionId;
-use crate::record::{EndedBy, Ending, IndexKey};
+use crate::record::{Ending, IndexKey};
 use crate::store::Timing;
+use crate::store::stored::{Reader, millis, put_ending};
 use std::time::Duration;
+
+pub(super) use crate::store::stored::{EVERYONE, StoredEnding, user_hash};
 
 pub(super) type Bytes<const N: usize> = &'static [u8; N];
 
@@ -44,9 +45,6 @@ pub(super) const RESERVE: TableDefinition<u64, &[u8]> = TableDefinition::new("re
 pub(super) const RING: &str = "ring";
 pub(super) const STATE: &str = "state";
 
-/// The key of everyone's ending.
-pub(super) const EVERYONE: [u8; 16] = [0; 16];
-
 /// The schema this version writes; see [`migrate`](super::migrate).
 pub(super) const SCHEMA: u32 = 2;
 
@@ -55,14 +53,6 @@ pub(super) const LOG_SINCE: u32 = 2;
 
 /// The oldest version that may use what this one writes, by the schema it knows.
 const MIN_READER: u32 = 1;
-
-/// The first half of a key of [`USERS`]: 128 bits of SHA-256, so that no two users share it.
-pub(super) fn user_hash(user: &str) -> [u8; 16] {
-    let digest = Sha256::digest(user.as_bytes());
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&digest[..16]);
-    hash
-}
 
 pub(super) fn user_key(hash: [u8; 16], id: &SessionId) -> [u8; 48] {
     let mut key = [0; 48];
@@ -169,83 +159,11 @@ impl FileState {
     }
 }
 
-/// An ending of a user's or everyone's sessions, and how far its rows have lost their data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct StoredEnding {
-    pub(super) ending: Ending,
-    /// `None` when all rows have; else the ID up to which they have.
-    pub(super) pending_after: Option<SessionId>,
-}
-
-impl StoredEnding {
-    pub(super) fn new(ending: Ending) -> Self {
-        Self { ending, pending_after: Some(SessionId::from_bytes([0; SessionId::LEN])) }
-    }
-
-    pub(super) fn seal(&self, key: &[u8; 16]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(50);
-        put_ending(&mut out, &self.ending);
-        if let Some(id) = &self.pending_after {
-            out.extend_from_slice(id.as_bytes());
-        }
-        codec::seal(key, &out)
-    }
-
-    pub(super) fn open(key: &[u8; 16], value: &[u8]) -> Result<Self> {
-        let mut bytes = Reader(codec::open(key, value)?);
-        let ending = bytes.ending()?;
-        let pending_after =
-            if bytes.0.is_empty() { None } else { Some(SessionId::from_bytes(bytes.array()?)) };
-        Ok(Self { ending, pending_after })
-    }
-}
-
-fn put_ending(out: &mut Vec<u8>, ending: &Ending) {
-    out.extend_from_slice(&ending.generation.to_le_bytes());
-    out.extend_from_slice(&ending.at.as_millis().to_le_bytes());
-    out.push(ending.by.code());
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl Reader<'_> {
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (head, rest) = self
-            .0
-            .split_first_chunk()
-            .ok_or_else(|| Error::new(Kind::Corrupt, "a stored value is too short"))?;
-        self.0 = rest;
-        Ok(*head)
-    }
-
-    fn u8(&mut self) -> Result<u8> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    fn u32(&mut self) -> Result<u32> {
-        Ok(u32::from_le_bytes(self.array()?))
-    }
-
-    fn u64(&mut self) -> Result<u64> {
-        Ok(u64::from_le_bytes(self.array()?))
-    }
-
-    fn ending(&mut self) -> Result<Ending> {
-        let generation = self.u64()?;
-        let at = Timestamp::from_millis(i64::from_le_bytes(self.array()?));
-        let by = EndedBy::from_code(self.u8()?)
-            .ok_or_else(|| Error::new(Kind::Corrupt, "a stored ending cannot be decoded"))?;
-        Ok(Ending { generation, at, by })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expiry::Timestamp;
+    use crate::record::EndedBy;
 
     #[test]
     fn what_is_stored_comes_back() {

@@ -1,0 +1,9 @@
+//! `RedisStore` on real servers, which the tests start themselves.
+//!
+//! `FASTSESSION_ROUNDS` sets how often each race of the contract is run.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+#![allow(unreachable_pub, reason = "modules of one test binary")]
+
+mod contract;
+mod server;

@@ -1,0 +1,187 @@
+//! Servers of the tests' own: one node, or a cluster of three on the loopback.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+/// Whether the servers are installed. Where they have to be, a test without them fails.
+pub fn is_installed() -> bool {
+    let found = ["redis-server", "redis-cli"].iter().all(|program| {
+        let version = Command::new(program).arg("--version").stdout(Stdio::null()).status();
+        version.is_ok_and(|status| status.success())
+    });
+    if !found {
+        let required = std::env::var("FASTSESSION_REQUIRE_ALL").is_ok_and(|value| value == "1");
+        assert!(!required, "redis-server and redis-cli are required, and not installed");
+        eprintln!("SKIPPED: redis-server and redis-cli are not installed");
+    }
+    found
+}
+
+/// A running server, killed when dropped.
+pub struct Node {
+    child: Mutex<Option<Child>>,
+    pub port: u16,
+    dir: tempfile::TempDir,
+    options: Vec<String>,
+}
+
+impl Node {
+    /// Starts a server with these options besides those that keep it to itself.
+    pub fn start(options: &[&str]) -> Self {
+        // Somebody else may take the port in between: then another is tried.
+        for _ in 0..20 {
+            let port = free_port();
+            let dir = tempfile::tempdir().unwrap();
+            let options = options.iter().map(ToString::to_string).collect();
+            let node = Self { child: Mutex::default(), port, dir, options };
+            if node.run() {
+                return node;
+            }
+        }
+        panic!("no server can be started");
+    }
+
+    /// Starts it, again after [`Node::kill`]. False if it does not come up.
+    pub fn run(&self) -> bool {
+        let child = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--dir", self.dir().to_str().unwrap()])
+            .args(["--daemonize", "no", "--loglevel", "warning"])
+            .args(&self.options)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        *self.child.lock().unwrap() = Some(child);
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(10) {
+            let exited = self.child.lock().unwrap().as_mut().unwrap().try_wait().unwrap();
+            if exited.is_some() {
+                return false;
+            }
+            if self.answers() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
+    fn answers(&self) -> bool {
+        let answer = self.try_cli(&["PING"]);
+        ["PONG", "NOAUTH", "LOADING"].iter().any(|known| answer.contains(known))
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&self) {
+        if let Some(mut child) = self.child.lock().unwrap().take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// What `redis-cli` prints for a command.
+    pub fn cli(&self, command: &[&str]) -> String {
+        let answer = self.try_cli(command);
+        assert!(!answer.starts_with("ERR"), "{command:?}: {answer}");
+        answer
+    }
+
+    fn try_cli(&self, command: &[&str]) -> String {
+        let output = Command::new("redis-cli")
+            .args(["-p", &self.port.to_string()])
+            .args(command)
+            .stderr(Stdio::null())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Three nodes that share the slots.
+pub struct Cluster {
+    pub nodes: Vec<Node>,
+}
+
+impl Cluster {
+    pub fn start() -> Self {
+        let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        let nodes: Vec<_> = (0..3).map(|_| Node::start(&options)).collect();
+        let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
+        let made = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(addresses)
+            .args(["--cluster-yes"])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+        let cluster = Self { nodes };
+        let began = Instant::now();
+        let is_up = |node: &Node| node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
+        while !cluster.nodes.iter().all(is_up) {
+            assert!(began.elapsed() < Duration::from_secs(30), "the cluster does not come up");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        cluster
+    }
+
+    pub fn url(&self) -> String {
+        self.nodes[0].url()
+    }
+}
+
+/// A port that was free a moment ago, with room for the cluster's second one.
+fn free_port() -> u16 {
+    // Those given out are spread over a range that begins far below.
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if port < 50_000 {
+            return port;
+        }
+    }
+}
+
+/// The server that tests share, each with a prefix of its own; it lives as long as one uses it.
+pub fn shared_node() -> Arc<Node> {
+    static NODE: Mutex<Weak<Node>> = Mutex::new(Weak::new());
+    shared(&NODE, || Node::start(&["--appendonly", "no"]))
+}
+
+pub fn shared_cluster() -> Arc<Cluster> {
+    static CLUSTER: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+    shared(&CLUSTER, Cluster::start)
+}
+
+fn shared<T>(place: &Mutex<Weak<T>>, start: impl Fn() -> T) -> Arc<T> {
+    let mut place = place.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(server) = place.upgrade() {
+        return server;
+    }
+    let server = Arc::new(start());
+    *place = Arc::downgrade(&server);
+    server
+}
+
+/// A prefix that no other test uses.
+pub fn prefix() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
