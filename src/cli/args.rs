@@ -106,6 +106,8 @@ pub(crate) enum Verb {
     Stats,
     /// Show who changed what with this tool, and why; newest first
     Log(LogArgs),
+    /// Look for damage in the whole file, while the application serves; changes nothing
+    Check(CheckArgs),
 }
 
 /// Which sessions. Conditions are combined with AND.
@@ -261,6 +263,9 @@ pub(crate) struct LogArgs {
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyVerb {

@@ -43,11 +43,13 @@ mod tests;
 mod time;
 
 use args::{ColorChoice, CommandLine, Verb};
-use commands::Context;
+use commands::{Context, FileContext};
 use console::{Console, Screen};
 use exit::{Failure, Outcome};
 use open::{Location, Opener};
 use signals::Signals;
+
+use crate::expiry::Clock;
 
 /// Runs the command line `args`, whose first item is the program's name as messages show it, on
 /// the process's standard streams.
@@ -127,11 +129,17 @@ async fn execute(
     if let Verb::Init = line.verb {
         return commands::init::run(&location, format, console).await;
     }
+    let wait = line.global.wait;
+    let now = Clock::system().now();
+    let file = FileContext { location: &location, wait, console, format, now };
+    if let Some(outcome) = commands::on_file(&line.verb, file) {
+        return outcome;
+    }
     let store = open::open(opener, &location, line.global.wait, &console.program)?;
     let note = note::of(&line.verb, store.clock().now());
     let context = Context { store: &*store, console, format, note };
     let outcome = match &line.verb {
-        Verb::Init => Ok(exit::DONE),
+        Verb::Init | Verb::Check(_) => Ok(exit::DONE),
         Verb::List(args) => commands::list::run(args, context).await,
         Verb::Inspect(args) => commands::inspect::run(args, context).await,
         Verb::Expire(args) => commands::expire::run(args, context).await,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::exit::{self, Failure, Outcome};
-use crate::error::Result;
-use crate::store::{RedbStore, SessionStore};
+use crate::error::{Error, Result};
+use crate::store::{RedbStore, RedbStoreBuilder, SessionStore};
 
 const DEFAULT_PATH: &str = "./sessions.redb";
 /// What opening a file or a commit may take though nobody is in the way: `--wait 0s` waits for no
@@ -39,6 +39,23 @@ impl Location {
         }
     }
 
+    /// Why the database cannot be used.
+    pub(crate) fn explain(&self, error: Error, program: &str) -> Failure {
+        if error.is_not_found() {
+            return self.missing(program);
+        }
+        let is_corrupt = error.is_corrupt();
+        let mut failure = Failure::from(error);
+        if is_corrupt {
+            failure = failure.next("keep the file as it is; `check` says what is damaged");
+        }
+        let path = self.path.display().to_string();
+        if !failure.what.contains(&path) {
+            failure.what = format!("{path} cannot be used: {}", failure.what);
+        }
+        failure
+    }
+
     fn missing(&self, program: &str) -> Failure {
         let why = match self.origin {
             Origin::Flag => "the path is that of --db",
@@ -63,28 +80,18 @@ pub(crate) fn open(
     wait: Duration,
     program: &str,
 ) -> Outcome<Arc<dyn SessionStore>> {
-    opener(location, wait).map_err(|error| {
-        if error.is_not_found() {
-            return location.missing(program);
-        }
-        let mut failure = Failure::from(error.clone());
-        if error.is_corrupt() {
-            failure = failure.next("keep the file as it is, and put a backup in its place");
-        }
-        let path = location.path.display().to_string();
-        if !failure.what.contains(&path) {
-            failure.what = format!("{path} cannot be used: {}", failure.what);
-        }
-        failure
-    })
+    opener(location, wait).map_err(|error| location.explain(error, program))
 }
 
 /// Opens the file at `location`, which must exist, waiting for its locks at most `wait`.
 pub(crate) fn existing(location: &Location, wait: Duration) -> Result<Arc<dyn SessionStore>> {
-    let wait = wait.max(LEAST_WAIT);
-    let builder = RedbStore::builder(&location.path).must_exist().wait(wait);
-    let builder = builder.without_sweeping().without_migrating();
-    Ok(Arc::new(builder.open()?))
+    Ok(Arc::new(builder(location, wait).open()?))
+}
+
+/// How the file at `location`, which must exist, is opened.
+pub(crate) fn builder(location: &Location, wait: Duration) -> RedbStoreBuilder {
+    let builder = RedbStore::builder(&location.path).must_exist().wait(wait.max(LEAST_WAIT));
+    builder.without_sweeping().without_migrating()
 }
 
 /// Makes a database at `location`, where there must be none.
@@ -96,7 +103,7 @@ pub(crate) fn create(location: &Location) -> Result<Arc<dyn SessionStore>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Error, Kind};
+    use crate::error::Kind;
 
     fn missing(flag: Option<&str>, environment: Option<&str>) -> Failure {
         let location = Location::find(flag.map(Path::new), environment.map(Into::into));

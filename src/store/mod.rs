@@ -52,7 +52,9 @@ mod redis;
 mod stored;
 
 #[cfg(feature = "redb")]
-pub use self::redb::{Durability, Migrated, RedbStore, RedbStoreBuilder};
+pub use self::redb::{
+    CheckReport, Damage, Durability, Finding, Migrated, RedbStore, RedbStoreBuilder,
+};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreBuilder};
 pub use answer::Answer;

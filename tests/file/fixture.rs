@@ -75,3 +75,8 @@ pub(crate) fn tool(file: &Path, args: &[&str]) -> Ran {
         err: String::from_utf8(output.stderr).unwrap(),
     }
 }
+
+/// How often to do something: `default`, unless the environment variable `name` says otherwise.
+pub(crate) fn rounds(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |rounds| rounds.parse().unwrap())
+}

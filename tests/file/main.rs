@@ -1,5 +1,6 @@
 //! What is done to a session file as a whole, beside an application that serves from it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod check;
 mod fixture;
 mod log;

@@ -35,7 +35,7 @@ pub enum Durability {
 #[derive(Clone, Debug)]
 #[must_use = "a builder opens nothing until `open` is called"]
 pub struct RedbStoreBuilder {
-    config: Config,
+    pub(super) config: Config,
 }
 
 /// What a builder was told.
@@ -196,7 +196,7 @@ impl RedbStoreBuilder {
 
     /// Opens the file and starts the store's threads.
     pub fn open(self) -> Result<RedbStore> {
-        self.check()?;
+        self.check_options()?;
         let wait = self.config.wait;
         let (opened, opening) = mpsc::sync_channel(1);
         let shared = Arc::new(Shared::new(self.config));
@@ -239,7 +239,7 @@ impl RedbStoreBuilder {
         Ok(store)
     }
 
-    fn check(&self) -> Result<()> {
+    fn check_options(&self) -> Result<()> {
         let invalid = |why| Err(Error::new(Kind::Invalid, why));
         if self.config.opener.mode & !0o770 != 0 {
             return invalid("a session file's mode has bits for its owner and group only");

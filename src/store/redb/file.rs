@@ -20,7 +20,7 @@ use rustix::fs::{Mode, OFlags};
 use super::migrate::migrate;
 use super::space::{self, Grown, Growth};
 use super::tables::{self, FileState};
-use super::verify::verify;
+use super::upkeep::verify;
 use super::{codec, failure};
 use crate::error::{Error, Kind, Result};
 use crate::expiry::Timestamp;
@@ -126,7 +126,7 @@ impl Opener {
         Ok(Grown::new(backend, Some(clone), self.growth.clone()))
     }
 
-    fn checked_file(&self) -> Result<File> {
+    pub(super) fn checked_file(&self) -> Result<File> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = rustix::fs::open(&self.path, flags, Mode::empty())
             .map(File::from)
@@ -169,6 +169,11 @@ impl Opener {
             FileState::open(state.value())
         };
         catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(failure::panicked()))
+    }
+
+    /// Without what may be done to a file, or asked of it, as it is opened.
+    pub(super) fn taking_it_as_it_is(self) -> Self {
+        Self { verify: false, older_schema: OlderSchema::Keep, missing: Missing::Refuse, ..self }
     }
 
     fn mode(&self) -> ConcurrencyMode {
@@ -290,7 +295,7 @@ impl Opener {
         }
     }
 
-    fn refused(&self, error: redb::DatabaseError) -> Error {
+    pub(super) fn refused(&self, error: redb::DatabaseError) -> Error {
         use redb::{DatabaseError as E, StorageError as S};
         let path = self.shown();
         let (kind, message) = match &error {

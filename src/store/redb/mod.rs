@@ -52,11 +52,12 @@ mod shared;
 mod snapshot;
 mod space;
 mod tables;
-mod verify;
+mod upkeep;
 mod writer;
 
 pub use self::builder::{Durability, RedbStoreBuilder};
 pub use self::migrate::Migrated;
+pub use self::upkeep::{CheckReport, Damage, Finding};
 
 /// A store in a redb file. Cheap to clone; clones share the file and its threads.
 ///
