@@ -53,6 +53,8 @@ mod error;
 mod expiry;
 #[cfg(all(any(doc, doctest), feature = "axum", feature = "redb"))]
 pub mod guide;
+#[cfg(feature = "axum")]
+mod header;
 mod id;
 mod keyring;
 #[cfg(feature = "axum")]
@@ -72,6 +74,8 @@ mod value;
 pub use cookie::{CookieOptions, CookieOptionsBuilder, SameSite};
 pub use error::{Error, Result};
 pub use expiry::{Clock, Timeouts, Timestamp};
+#[cfg(feature = "axum")]
+pub use header::HeaderOptions;
 pub use id::{IdPrefix, SessionId, SessionToken};
 pub use keyring::{Key, KeyId, KeyRing, KeyState};
 #[cfg(feature = "axum")]

@@ -29,6 +29,17 @@ pub(crate) struct Found<'a> {
     len: usize,
 }
 
+impl<'a> Candidates<'a> {
+    /// The value of a header that holds nothing else. Empty is as good as absent.
+    pub(crate) fn alone(value: &'a [u8]) -> Self {
+        let mut found = Found::default();
+        if !value.is_empty() {
+            found.add(value);
+        }
+        Self::Found(found)
+    }
+}
+
 impl<'a> Found<'a> {
     fn add(&mut self, value: &'a [u8]) {
         if !self.contains(&value) {

@@ -47,9 +47,8 @@ impl Scope {
         Self::new(1, name)
     }
 
-    /// The header named `name`, in whatever case. Nothing takes a token from a header yet; that a
-    /// cookie's never passes for one is part of the format, and tested.
-    #[cfg(test)]
+    /// The header named `name`, in whatever case.
+    #[cfg(any(feature = "axum", test))]
     pub(crate) fn header(name: &str) -> Self {
         Self::new(2, &name.to_ascii_lowercase())
     }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum_core::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, ORIGIN, REFERER, SET_COOKIE, VARY};
-use http::{HeaderMap, HeaderValue};
+use http::header::{CACHE_CONTROL, COOKIE, ORIGIN, REFERER, SET_COOKIE, VARY};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::layer::{Config, ErrorHook};
 use crate::error::{Error, Kind};
+use crate::header::HeaderOptions;
 use crate::session::{Closing, ClosingCookie};
 
 /// What is kept of a request until its response leaves.
@@ -27,8 +28,8 @@ impl ClosingRequest {
         if let Some(error) = error {
             response = error.into_response();
         }
-        let cookie = cookie.map(|cookie| self.set_cookie(cookie)).transpose();
-        let cookie = cookie.unwrap_or_else(|error| {
+        let value = cookie.map(|cookie| self.value_of(cookie)).transpose();
+        let value = value.unwrap_or_else(|error| {
             response = error.into_response();
             None
         });
@@ -36,24 +37,32 @@ impl ClosingRequest {
             response = hooked(hook, response);
         }
         let headers = response.headers_mut();
-        if let Some(cookie) = cookie {
-            headers.append(SET_COOKIE, cookie);
+        let own = self.config.shared.settings.header.as_ref().map(HeaderOptions::header_name);
+        if let Some(value) = value {
+            match own {
+                None => drop(headers.append(SET_COOKIE, value)),
+                Some(name) => drop(headers.insert(name, value)),
+            }
             headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         }
-        if consulted && !varies_by_cookie(headers) {
-            headers.append(VARY, HeaderValue::from_static("cookie"));
+        let carrier = own.unwrap_or(&COOKIE);
+        if consulted && !varies_by(headers, carrier) {
+            headers.append(VARY, HeaderValue::from(carrier.clone()));
         }
         response
     }
 
-    fn set_cookie(&self, cookie: ClosingCookie) -> Result<HeaderValue, Error> {
-        let options = &self.config.shared.settings.cookie;
-        let text = match cookie {
-            ClosingCookie::Set { value, max_age } => {
+    /// What stands in `Set-Cookie`, or in the header of the layer's own.
+    fn value_of(&self, cookie: ClosingCookie) -> Result<HeaderValue, Error> {
+        let settings = &self.config.shared.settings;
+        let text = match (cookie, &settings.header) {
+            (ClosingCookie::Set { value, .. }, Some(_)) => value,
+            (ClosingCookie::Delete, Some(_)) => String::new(),
+            (ClosingCookie::Set { value, max_age }, None) => {
                 self.warn_of_plain_http();
-                options.set_cookie(&value, max_age)
+                settings.cookie.set_cookie(&value, max_age)
             }
-            ClosingCookie::Delete => options.delete_cookie(),
+            (ClosingCookie::Delete, None) => settings.cookie.delete_cookie(),
         };
         let mut value = HeaderValue::try_from(text)
             .map_err(|_| Error::new(Kind::Invalid, "the cookie's attributes fit no header"))?;
@@ -98,11 +107,11 @@ pub(super) fn claims_plain_http(headers: &HeaderMap) -> bool {
     })
 }
 
-fn varies_by_cookie(headers: &HeaderMap) -> bool {
+fn varies_by(headers: &HeaderMap, carrier: &HeaderName) -> bool {
     headers.get_all(VARY).iter().any(|value| {
         value.as_bytes().split(|&byte| byte == b',').any(|name| {
             let name = name.trim_ascii();
-            name == b"*" || name.eq_ignore_ascii_case(b"cookie")
+            name == b"*" || name.eq_ignore_ascii_case(carrier.as_str().as_bytes())
         })
     })
 }

@@ -15,6 +15,7 @@ use super::service::SessionService;
 use crate::cookie::CookieOptions;
 use crate::error::Error;
 use crate::expiry::Timeouts;
+use crate::header::HeaderOptions;
 use crate::keyring::Scope;
 use crate::record::MAX_REALM_BYTES;
 use crate::session::{Counters, Realm, Settings, Shared};
@@ -123,6 +124,43 @@ impl<S: SessionStore, R: Realm> SessionLayer<S, R> {
         self.set(|settings| {
             settings.scope = Scope::cookie(cookie.name());
             settings.cookie = cookie;
+            settings.header = None;
+        })
+    }
+
+    /// Takes the token from a header instead of a cookie, and sends it back in a response header
+    /// of the same name: for native applications and other clients that keep no cookies.
+    ///
+    /// Whenever a response has the header, the client keeps its value for the next request, and
+    /// forgets it if it is empty (after a logout). No cookie is looked at or set. A value is valid
+    /// in one line of this header and nowhere else: one from a cookie, or from a header of another
+    /// name, is badly signed here. Responses that depend on it say so in `Vary`.
+    ///
+    /// Where pages are served, a cookie is safer: scripts cannot read it. A page of another origin
+    /// needs `Access-Control-Expose-Headers` to see the header. Of [`with_cookie`](Self::with_cookie) and this, the
+    /// later one stands.
+    ///
+    /// ```
+    /// use axum::{Router, routing::get};
+    /// use fastsession::{HeaderOptions, MemoryStore, Session, SessionLayer};
+    ///
+    /// let store = MemoryStore::new()?;
+    /// let user = async |session: Session| session.user().await.map(Option::unwrap_or_default);
+    /// // Browsers use `/`, native clients `/api`; the sessions are in one store.
+    /// let api = Router::new()
+    ///     .route("/user", get(user))
+    ///     .layer(SessionLayer::new(store.clone()).with_header(HeaderOptions::default()));
+    /// let app: Router = Router::new()
+    ///     .route("/", get(user))
+    ///     .layer(SessionLayer::new(store))
+    ///     .nest("/api", api);
+    /// # Ok::<(), fastsession::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_header(self, header: HeaderOptions) -> Self {
+        self.set(|settings| {
+            settings.scope = Scope::header(header.name());
+            settings.header = Some(header);
         })
     }
 

@@ -14,6 +14,9 @@
 //! The cookie of a client whose session is unknown, expired or badly signed is left alone until
 //! there is a new one to replace it: nothing but [`Session::destroy`] deletes cookies.
 //!
+//! With [`with_header`](SessionLayer::with_header) the token is in a header of that name, in both
+//! directions, where otherwise it is in `Cookie` and `Set-Cookie`; a deletion is an empty value.
+//!
 //! The application's own cookies are never touched. Forwarded headers are never read.
 //!
 //! # What a request costs

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum_core::response::{IntoResponse, Response};
-use http::Request;
 use http::header::COOKIE;
+use http::{HeaderMap, Request};
 use tower_service::Service;
 
 use super::future::ResponseFuture;
 use super::headers::{ClosingRequest, claims_plain_http};
 use super::layer::Config;
-use crate::session::{Carried, Inner, Realm, Session};
+use crate::session::{Carried, Inner, Realm, Session, Settings};
 
 /// What [`SessionLayer`](super::SessionLayer) makes of a service.
 pub struct SessionService<I, R: Realm = ()> {
@@ -63,7 +63,7 @@ where
             }
             (request, is_activity) = (judged, verdict.is_activity);
         }
-        let carried = Carried::new(request.headers().get_all(COOKIE).iter().cloned());
+        let carried = carried(request.headers(), &self.config.shared.settings);
         let session = Arc::new(Inner::carrying(Arc::clone(&self.config.shared), carried));
         let closing = ClosingRequest {
             config: Arc::clone(&self.config),
@@ -72,6 +72,13 @@ where
         };
         request.extensions_mut().insert(Session::<R>::from_inner(Arc::clone(&session)));
         ResponseFuture::new(self.inner.call(request), session, closing)
+    }
+}
+
+fn carried(headers: &HeaderMap, settings: &Settings) -> Carried {
+    match &settings.header {
+        None => Carried::cookies(headers.get_all(COOKIE).iter().cloned()),
+        Some(header) => Carried::bare(headers.get_all(header.header_name()).iter().cloned()),
     }
 }
 

@@ -10,6 +10,8 @@ use super::state::Live;
 use crate::cookie::CookieOptions;
 use crate::error::{Error, Kind, Result};
 use crate::expiry::{Timeouts, Timestamp};
+#[cfg(feature = "axum")]
+use crate::header::HeaderOptions;
 use crate::id::SessionId;
 use crate::keyring::{KeyRing, Scope};
 use crate::record::Record;
@@ -29,6 +31,9 @@ const REREAD_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) cookie: CookieOptions,
+    /// The token is in this header, and in no cookie.
+    #[cfg(feature = "axum")]
+    pub(crate) header: Option<HeaderOptions>,
     pub(crate) scope: Scope,
     /// `None` where no layer is: the record's own.
     pub(crate) timeouts: Option<Timeouts>,
@@ -48,6 +53,8 @@ impl Settings {
         Self {
             scope: Scope::cookie(cookie.name()),
             cookie,
+            #[cfg(feature = "axum")]
+            header: None,
             timeouts: None,
             touch_interval: None,
             realm,

@@ -8,6 +8,7 @@ mod cookies;
 mod crowds;
 mod ending;
 mod faults;
+mod headers;
 mod races;
 mod sequences;
 mod support;
