@@ -108,6 +108,10 @@ pub(crate) enum Verb {
     Log(LogArgs),
     /// Look for damage in the whole file, while the application serves; changes nothing
     Check(CheckArgs),
+    /// Write everything that is stored, as JSON Lines
+    Export(ExportArgs),
+    /// Take in what `export` wrote; makes the database if there is none
+    Import(ImportArgs),
 }
 
 /// Which sessions. Conditions are combined with AND.
@@ -225,6 +229,25 @@ pub(crate) struct ExpireArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// A new file, closed to others; else standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The signing keys, too: whoever has them and the sessions' cookies needs nothing else
+    #[arg(long)]
+    pub(crate) with_keys: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// What `export` wrote; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) reason: Reason,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct PurgeArgs {
     /// Only what is over: nothing else is ever purged, and a script may say so
     #[arg(long)]
@@ -233,6 +256,9 @@ pub(crate) struct PurgeArgs {
     pub(crate) dry_run: DryRun,
     #[command(flatten)]
     pub(crate) reason: Reason,
+    // Last: its heading covers all that follows.
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
 }
 
 #[derive(Debug, Args)]
@@ -273,6 +299,21 @@ pub(crate) enum KeyVerb {
     List,
     /// Sign with a new key from now on; the former one verifies for a while
     Rotate {
+        /// How long the former key verifies; else the longest idle timeout in use, so that nobody
+        /// is logged out
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        retire_after: Option<Duration>,
+        #[command(flatten)]
+        assent: Assent,
+        #[command(flatten)]
+        reason: Reason,
+    },
+    /// Sign with a key of your own from now on, as after `rotate`
+    Import {
+        /// A file that only its owner can read, with 32 to 64 bytes as they are, in hexadecimal or
+        /// in base64
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
         /// How long the former key verifies; else the longest idle timeout in use, so that nobody
         /// is logged out
         #[arg(long, value_name = "DURATION", value_parser = parse_duration)]

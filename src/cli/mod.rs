@@ -32,6 +32,7 @@ mod commands;
 mod confirm;
 mod console;
 pub mod exit;
+mod lines;
 mod note;
 mod open;
 mod progress;
@@ -124,7 +125,8 @@ async fn execute(
     console: &mut Console<'_>,
     opener: &Opener<'_>,
 ) -> Outcome {
-    let location = Location::find(line.global.db.as_deref(), environment);
+    let mut location = Location::find(line.global.db.as_deref(), environment);
+    location.may_be_made = matches!(line.verb, Verb::Import(_));
     let format = line.global.format();
     if let Verb::Init = line.verb {
         return commands::init::run(&location, format, console).await;
@@ -147,6 +149,8 @@ async fn execute(
         Verb::Key(verb) => commands::key::run(verb, context).await,
         Verb::Stats => commands::stats::run(context).await,
         Verb::Log(args) => commands::log::run(args, context).await,
+        Verb::Export(args) => commands::export::run(args, context).await,
+        Verb::Import(args) => commands::import::run(args, context).await,
     };
     let closed = store.close().await;
     let code = outcome?;

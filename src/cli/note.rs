@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
@@ -20,10 +21,16 @@ pub(crate) fn of(verb: &Verb, now: Timestamp) -> Option<Note> {
         Verb::Expire(args) if !args.dry_run.is_set => {
             ("expire", of_expire(args, now), &args.reason)
         }
-        Verb::Purge(args) if !args.dry_run.is_set => ("purge", String::new(), &args.reason),
+        Verb::Purge(args) if !args.dry_run.is_set => {
+            ("purge", of_filter(&args.filter, now).join(" "), &args.reason)
+        }
+        Verb::Import(args) => ("import", args.file.display().to_string(), &args.reason),
         Verb::Key(KeyVerb::Rotate { retire_after, reason, .. }) => {
-            let after = retire_after.map(|after| format!("--retire-after {}s", after.as_secs()));
-            ("key rotate", after.unwrap_or_default(), reason)
+            ("key rotate", of_retire_after(*retire_after), reason)
+        }
+        // Not the file's name: it may tell where secrets are kept.
+        Verb::Key(KeyVerb::Import { retire_after, reason, .. }) => {
+            ("key import", of_retire_after(*retire_after), reason)
         }
         Verb::Key(KeyVerb::Retire { key, reason, .. }) => ("key retire", key.clone(), reason),
         _ => return None,
@@ -50,6 +57,10 @@ fn user_name(passwd: &str, uid: u32) -> String {
         (fields.nth(1)? == number).then_some(name)
     });
     name.unwrap_or(&number).to_owned()
+}
+
+fn of_retire_after(after: Option<Duration>) -> String {
+    after.map(|after| format!("--retire-after {}s", after.as_secs())).unwrap_or_default()
 }
 
 fn of_expire(args: &ExpireArgs, now: Timestamp) -> String {

@@ -19,6 +19,8 @@ const LEAST_WAIT: Duration = Duration::from_millis(200);
 pub(crate) struct Location {
     pub(crate) path: PathBuf,
     origin: Origin,
+    /// Whether a missing one is to be made.
+    pub(crate) may_be_made: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +35,13 @@ impl Location {
     pub(crate) fn find(flag: Option<&Path>, environment: Option<OsString>) -> Self {
         let environment = environment.filter(|value| !value.is_empty());
         match (flag, environment) {
-            (Some(path), _) => Self { path: path.into(), origin: Origin::Flag },
-            (None, Some(path)) => Self { path: path.into(), origin: Origin::Environment },
-            (None, None) => Self { path: DEFAULT_PATH.into(), origin: Origin::Default },
+            (Some(path), _) => Self { path: path.into(), origin: Origin::Flag, may_be_made: false },
+            (None, Some(path)) => {
+                Self { path: path.into(), origin: Origin::Environment, may_be_made: false }
+            }
+            (None, None) => {
+                Self { path: DEFAULT_PATH.into(), origin: Origin::Default, may_be_made: false }
+            }
         }
     }
 
@@ -83,15 +89,16 @@ pub(crate) fn open(
     opener(location, wait).map_err(|error| location.explain(error, program))
 }
 
-/// Opens the file at `location`, which must exist, waiting for its locks at most `wait`.
+/// Opens the file at `location`, waiting for its locks at most `wait`.
 pub(crate) fn existing(location: &Location, wait: Duration) -> Result<Arc<dyn SessionStore>> {
     Ok(Arc::new(builder(location, wait).open()?))
 }
 
-/// How the file at `location`, which must exist, is opened.
+/// How the file at `location`, which must exist unless it may be made, is opened.
 pub(crate) fn builder(location: &Location, wait: Duration) -> RedbStoreBuilder {
-    let builder = RedbStore::builder(&location.path).must_exist().wait(wait.max(LEAST_WAIT));
-    builder.without_sweeping().without_migrating()
+    let builder = RedbStore::builder(&location.path).wait(wait.max(LEAST_WAIT));
+    let builder = builder.without_sweeping().without_migrating();
+    if location.may_be_made { builder } else { builder.must_exist() }
 }
 
 /// Makes a database at `location`, where there must be none.

@@ -17,7 +17,7 @@ use super::signals::Signals;
 const QUIET_FOR: Duration = Duration::from_secs(1);
 const REDRAWN_EVERY: Duration = Duration::from_millis(100);
 /// Columns of the bar.
-const BAR: usize = 24;
+const BAR: u8 = 24;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug)]
@@ -100,19 +100,21 @@ impl Work {
             Some(total) if total > 0 => Some((self.done as f64 / total as f64).min(1.0)),
             _ => self.part,
         };
-        let mut line = format!("{} ", self.doing);
-        if let Some(part) = part {
-            line += &format!("{}  {:>3.0}%  ", bar(part), part * 100.0);
-        }
-        line += &amount(self.done);
-        if let Some(total) = self.total {
-            line += &format!(" of {}", amount(total));
-        }
-        line += &format!("  {}/s", amount(rate));
-        if let Some(part) = part.filter(|part| *part > 0.01) {
+        let far = part.map(|part| format!("{}  {:>3.0}%  ", bar(part), part * 100.0));
+        let total = self.total.map(|total| format!(" of {}", amount(total)));
+        let left = part.filter(|part| *part > 0.01).map(|part| {
             let left = elapsed.mul_f64((1.0 - part) / part);
-            line += &format!("  {} left", duration(left));
-        }
+            format!("  {} left", duration(left))
+        });
+        let line = format!(
+            "{} {}{}{}  {}/s{}",
+            self.doing,
+            far.unwrap_or_default(),
+            amount(self.done),
+            total.unwrap_or_default(),
+            amount(rate),
+            left.unwrap_or_default()
+        );
         // The last column stays free, so that no terminal wraps the line.
         line.chars().take(width.saturating_sub(1)).collect()
     }
@@ -124,9 +126,9 @@ fn rate(done: u64, elapsed: Duration) -> u64 {
 }
 
 fn bar(part: f64) -> String {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to BAR")]
-    let full = ((part * BAR as f64) as usize).min(BAR);
-    format!("[{}{}]", "#".repeat(full), ".".repeat(BAR - full))
+    let place = (1..=BAR).take_while(|place| f64::from(*place) <= part * f64::from(BAR));
+    let full = place.count();
+    format!("[{}{}]", "#".repeat(full), ".".repeat(usize::from(BAR) - full))
 }
 
 /// `1,234,567`.
@@ -186,7 +188,7 @@ mod tests {
     #[test]
     fn a_person_sees_how_far_how_fast_and_how_long() {
         let screen = Screen { stderr: true, width: 80, ..Screen::default() };
-        let (_, seen) = with_console(screen, |console| {
+        let ((), seen) = with_console(screen, |console| {
             let mut work = long_ago(Work::begin(console, "purging", Unit::Sessions).of(40_000));
             let _ = work.advance(console, 10_000);
             console.note("removed");
@@ -199,7 +201,7 @@ mod tests {
     #[test]
     fn a_narrow_terminal_gets_one_line() {
         let screen = Screen { stderr: true, width: 20, ..Screen::default() };
-        let (_, seen) = with_console(screen, |console| {
+        let ((), seen) = with_console(screen, |console| {
             let mut work = long_ago(Work::begin(console, "exporting", Unit::Bytes));
             work.reach(0.5);
             let _ = work.advance(console, 1 << 30);
@@ -209,7 +211,7 @@ mod tests {
 
     #[test]
     fn nobody_else_sees_anything() {
-        let (_, seen) = with_console(Screen::default(), |console| {
+        let ((), seen) = with_console(Screen::default(), |console| {
             let mut work = long_ago(Work::begin(console, "purging", Unit::Sessions));
             let _ = work.advance(console, 1);
         });

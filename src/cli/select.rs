@@ -9,6 +9,8 @@ use crate::store::{Filter, Page, Query, SessionStore, Summary};
 
 /// How many sessions are fetched at a time.
 pub(crate) const PAGE: usize = 500;
+/// How many digits of an ID end a session.
+const MIN_DIGITS_TO_END: usize = 4;
 /// How many sessions are named when a beginning is ambiguous.
 const MAX_CANDIDATES: usize = 5;
 
@@ -34,6 +36,12 @@ impl<'a> Pages<'a> {
         self.query.after = page.next;
         Ok(Some(page))
     }
+}
+
+/// How much of a walk in order of ID is done before `id`, from 0 to 1: IDs are spread evenly.
+pub(crate) fn part_before(id: &SessionId) -> f64 {
+    let [a, b, c, d, ..] = *id.as_bytes();
+    f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX)
 }
 
 /// The sessions a filter selects, counted.
@@ -151,6 +159,17 @@ pub(crate) async fn resolve(store: &dyn SessionStore, text: &str) -> Outcome<Res
         .next("`list --state all` shows those there are")),
         Resolution::Ambiguous(candidates) => Err(ambiguous(text, &candidates)),
     }
+}
+
+/// The same for what is to be ended: a slip of the finger names nobody.
+pub(crate) async fn resolve_to_end(store: &dyn SessionStore, text: &str) -> Outcome<Resolved> {
+    let digits = text.chars().all(|digit| digit.is_ascii_hexdigit());
+    if digits && (1..MIN_DIGITS_TO_END).contains(&text.len()) {
+        return Err(Failure::usage(format!("{text} is too short to end a session by"))
+            .because(format!("at least {MIN_DIGITS_TO_END} digits of its ID are asked for"))
+            .next("`list` shows the IDs"));
+    }
+    resolve(store, text).await
 }
 
 /// Another process removed the session between two looks at it.

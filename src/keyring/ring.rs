@@ -119,6 +119,43 @@ impl KeyRing {
         Self::assemble(self.next_version(), active, retiring)
     }
 
+    /// The ring with the keys of `other`, too, as retiring ones: its active key verifies for
+    /// `retire_after` more, the others for as long as there.
+    ///
+    /// A key that both have verifies for the longer time. Keys whose time is over are left out.
+    /// Fails (`is_full()`) if it would have more than [`KeyRing::MAX_KEYS`] keys.
+    pub fn merged(&self, other: &Self, at: Timestamp, retire_after: Duration) -> Result<Self> {
+        let longest = at.saturating_add(retire_after);
+        let until = |key: &Key| match key.state() {
+            KeyState::Active => longest,
+            KeyState::Retiring { until } => until,
+        };
+        let mut retiring = self.0.retiring.clone();
+        for key in other.keys().filter(|key| key.id() != self.active().id()) {
+            match retiring.iter_mut().find(|known| known.id() == key.id()) {
+                Some(known) => {
+                    let until = until(known).max(until(key));
+                    *known = known.clone().with_state(KeyState::Retiring { until });
+                }
+                None => {
+                    let state = KeyState::Retiring { until: until(key) };
+                    retiring.push(key.clone().with_state(state));
+                }
+            }
+        }
+        retiring.retain(|key| key.verifies_at(at));
+        if retiring == self.0.retiring {
+            return Ok(self.clone());
+        }
+        if retiring.len() >= Self::MAX_KEYS {
+            return Err(Error::new(
+                Kind::Full,
+                format!("both rings have more than {} keys that still verify", Self::MAX_KEYS),
+            ));
+        }
+        Self::assemble(self.next_version(), self.active().clone(), retiring)
+    }
+
     /// The ring without this retiring key, whose cookies are refused from then on.
     ///
     /// The active key is refused (`is_invalid()`); an unknown one is `is_not_found()`.

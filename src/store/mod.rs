@@ -15,7 +15,8 @@
 //! 3. **Absent is an answer, not an error.** No record, expired, ended, superseded, undecodable:
 //!    each is an [`Absence`]. An error means that the store could not find out.
 //! 4. **Never revive.** No commit, touch or renewal brings back what was ended, expired or
-//!    purged. Only [`Op::Create`] makes a record, and only where there is none.
+//!    purged. Only [`Op::Create`] and [`SessionStore::import`] make a record, and only where there
+//!    is none.
 //! 5. **Reads may lag, conclusions may not.** [`SessionStore::load`] may answer a live record from
 //!    a state up to a few milliseconds old, provided that the store's own answered commits are
 //!    seen. An [`Absence`] is concluded from a state no older than the call.
@@ -33,7 +34,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::expiry::{Clock, Timeouts, Timestamp};
 use crate::id::SessionId;
-use crate::keyring::{KeyId, KeyRing};
+use crate::keyring::{Key, KeyId, KeyRing};
 use crate::record::{Absence, Changes, EndedBy, Endings, Record};
 
 mod answer;
@@ -50,6 +51,7 @@ mod redb;
 mod redis;
 #[cfg(any(feature = "redb", feature = "redis"))]
 mod stored;
+mod transfer;
 
 #[cfg(feature = "redb")]
 pub use self::redb::{
@@ -64,6 +66,7 @@ pub use log::{LOG_ENTRIES, LogEntry, MAX_NOTE_BYTES, Note, Tally};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use operations::{Expired, Purged, Selector};
 pub(crate) use operations::{expire, purge, sessions_of};
+pub use transfer::{Admission, Import, Imported, Records, Remove, admit, settled};
 
 /// How long a header is kept after its session ended, unless configured: 24 hours.
 pub const DEFAULT_KEEP_ENDED: Duration = Duration::from_secs(24 * 3600);
@@ -104,6 +107,16 @@ pub trait SessionStore: Send + Sync + 'static {
 
     /// Removes some of what is over, and carries on with what an [`End`] of many left to do.
     fn sweep(&self, sweep: Sweep) -> Answer<Swept>;
+
+    /// Removes records of sessions that are over, by their IDs, as an operator's purge does.
+    fn remove(&self, remove: Remove) -> Answer<Swept>;
+
+    /// Some records in full and in order of ID, whatever their state, as [`settled`]. Each is whole,
+    /// as it stood at one moment of the call; the answer may be empty and still have a successor.
+    fn records(&self, query: &Query) -> Answer<Records>;
+
+    /// Takes in records, each as [`admit`] decides, in one step. What is there is never changed.
+    fn import(&self, import: Import) -> Answer<Imported>;
 
     /// Sizes and counts.
     fn stats(&self) -> Answer<Stats>;
@@ -453,11 +466,20 @@ pub enum Freshness {
 }
 
 /// A change of the key ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyChange {
     /// A new key signs; the one that did verifies for `retire_after` more, by default for the
     /// longest idle timeout in use.
     Rotate {
+        /// The time it is.
+        at: Timestamp,
+        /// How long the old key verifies.
+        retire_after: Option<Duration>,
+    },
+    /// The same with a key brought from elsewhere.
+    RotateTo {
+        /// The key.
+        key: Key,
         /// The time it is.
         at: Timestamp,
         /// How long the old key verifies.
@@ -468,6 +490,14 @@ pub enum KeyChange {
         /// Which.
         key: KeyId,
     },
+    /// What the keys of another ring signed is verified, too: for as long as that ring did, and by
+    /// its active key for the longest idle timeout in use.
+    Merge {
+        /// The other ring.
+        ring: KeyRing,
+        /// The time it is.
+        at: Timestamp,
+    },
 }
 
 impl KeyChange {
@@ -477,7 +507,11 @@ impl KeyChange {
             Self::Rotate { at, retire_after } => {
                 ring.rotated(at, retire_after.unwrap_or(longest_idle))
             }
+            Self::RotateTo { key, at, retire_after } => {
+                ring.rotated_to(key, at, retire_after.unwrap_or(longest_idle))
+            }
             Self::Retire { key } => ring.retired(key),
+            Self::Merge { ring: other, at } => ring.merged(&other, at, longest_idle),
         }
     }
 }
@@ -506,6 +540,15 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
     }
     fn sweep(&self, sweep: Sweep) -> Answer<Swept> {
         (**self).sweep(sweep)
+    }
+    fn remove(&self, remove: Remove) -> Answer<Swept> {
+        (**self).remove(remove)
+    }
+    fn records(&self, query: &Query) -> Answer<Records> {
+        (**self).records(query)
+    }
+    fn import(&self, import: Import) -> Answer<Imported> {
+        (**self).import(import)
     }
     fn stats(&self) -> Answer<Stats> {
         (**self).stats()

@@ -11,8 +11,8 @@ use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::Response;
 use fastsession::record::Absence;
 use fastsession::store::{
-    Access, Answer, Commit, End, EndReport, Freshness, Inspected, KeyChange, Loaded, Outcome, Page,
-    Query, Stats, Sweep, Swept, Timing,
+    Access, Answer, Commit, End, EndReport, Freshness, Import, Imported, Inspected, KeyChange,
+    Loaded, Outcome, Page, Query, Records, Remove, Stats, Sweep, Swept, Timing,
 };
 use fastsession::{
     Clock, CookieOptions, Error, KeyRing, MemoryStore, SessionId, SessionLayer, SessionStore,
@@ -282,6 +282,15 @@ impl<S: SessionStore> SessionStore for Probe<S> {
     }
     fn sweep(&self, sweep: Sweep) -> Answer<Swept> {
         self.inner.sweep(sweep)
+    }
+    fn remove(&self, remove: Remove) -> Answer<Swept> {
+        self.inner.remove(remove)
+    }
+    fn records(&self, query: &Query) -> Answer<Records> {
+        self.inner.records(query)
+    }
+    fn import(&self, import: Import) -> Answer<Imported> {
+        self.inner.import(import)
     }
     fn stats(&self) -> Answer<Stats> {
         self.inner.stats()

@@ -52,8 +52,8 @@ async fn by_id(args: &ExpireArgs, context: Context<'_, '_>) -> Outcome {
     let mut ending = Ending::new(args.dry_run.is_set, context);
     // A typing error ends nothing.
     for id in args.ids.iter().filter(|id| *id != "-") {
-        if id.parse::<IdPrefix>().is_err() {
-            select::resolve(ending.context.store, id).await?;
+        if id.parse::<IdPrefix>().is_err() || id.len() < 4 {
+            select::resolve_to_end(ending.context.store, id).await?;
         }
     }
     let outcome = ending.add_all(&args.ids).await;
@@ -111,7 +111,7 @@ impl<'a, 'b> Ending<'a, 'b> {
     /// A session that is not there keeps no other from being ended. `line` is that of standard
     /// input.
     async fn add(&mut self, id: &str, line: Option<u64>) -> Outcome<()> {
-        match select::resolve(self.context.store, id).await {
+        match select::resolve_to_end(self.context.store, id).await {
             Ok(Resolved::Corrupt(id)) => {
                 self.fail(&Failure::new(CORRUPT, format!("session {id} cannot be decoded")));
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, secret};
 use crate::cli::args::{Assent, Format, KeyVerb};
 use crate::cli::confirm::confirm;
 use crate::cli::console::Console;
@@ -25,7 +25,13 @@ pub(crate) async fn run(verb: &KeyVerb, context: Context<'_, '_>) -> Outcome {
     let ring = match verb {
         KeyVerb::List => store.keys(Freshness::Current).await?,
         KeyVerb::Rotate { retire_after, assent, .. } => {
-            rotate(store, console, *retire_after, assent).await?
+            rotate(store, console, None, *retire_after, assent).await?
+        }
+        KeyVerb::Import { file, retire_after, assent, .. } => {
+            // Before the secret is read: the application may hold the keys.
+            store.keys(Freshness::Current).await?;
+            let key = secret::read(file)?;
+            rotate(store, console, Some(key), *retire_after, assent).await?
         }
         KeyVerb::Retire { key, assent, .. } => retire(store, console, key, assent).await?,
     };
@@ -35,6 +41,7 @@ pub(crate) async fn run(verb: &KeyVerb, context: Context<'_, '_>) -> Outcome {
 async fn rotate(
     store: &dyn SessionStore,
     console: &mut Console<'_>,
+    key: Option<Key>,
     retire_after: Option<Duration>,
     assent: &Assent,
 ) -> Outcome<KeyRing> {
@@ -57,7 +64,12 @@ async fn rotate(
         }
     }
     let at = store.clock().now();
-    let ring = store.change_keys(KeyChange::Rotate { at, retire_after }).await?;
+    let ring = store
+        .change_keys(match key {
+            Some(key) => KeyChange::RotateTo { key, at, retire_after },
+            None => KeyChange::Rotate { at, retire_after },
+        })
+        .await?;
     console.note(&format!("key {} signs from now on", ring.active().id()));
     Ok(ring)
 }

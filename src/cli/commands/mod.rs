@@ -14,12 +14,15 @@ use crate::store::{Note, RedbStoreBuilder, SessionStore};
 pub(super) mod check;
 mod cookie;
 pub(super) mod expire;
+pub(super) mod export;
+pub(super) mod import;
 pub(super) mod init;
 pub(super) mod inspect;
 pub(super) mod key;
 pub(super) mod list;
 pub(super) mod log;
 pub(super) mod purge;
+mod secret;
 pub(super) mod stats;
 
 /// What every command works with.

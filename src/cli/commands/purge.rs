@@ -1,19 +1,25 @@
 //! `purge`: remove what is over.
 
 use super::Context;
-use crate::cli::args::PurgeArgs;
-use crate::cli::exit::{DONE, Outcome};
+use crate::cli::args::{PurgeArgs, StateArg};
+use crate::cli::exit::{DONE, Failure, Outcome};
 use crate::cli::progress::{Unit, Work};
 use crate::cli::report::{self, Changed, counted};
-use crate::cli::select::{PAGE, Pages};
+use crate::cli::select::{PAGE, Pages, part_before};
 use crate::record::State;
-use crate::store::{Filter, SessionStore, Summary, Sweep};
+use crate::store::{Filter, Remove, SessionStore, Summary, Sweep};
 
 pub(crate) async fn run(args: &PurgeArgs, mut context: Context<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
+    if matches!(args.filter.state, Some(StateArg::Live)) {
+        return Err(Failure::usage("what is live is never purged").next("`expire` ends it"));
+    }
     let dry_run = args.dry_run.is_set;
-    let purged =
-        if dry_run { count_removable(context.store).await? } else { sweep(&mut context).await? };
+    let purged = if dry_run || args.filter.is_given() {
+        matching(args, &mut context).await?
+    } else {
+        everything(&mut context).await?
+    };
     let report =
         Changed { matched: purged, already_over: purged, purged, dry_run, ..Changed::default() };
     let verb = if dry_run { "would remove" } else { "removed" };
@@ -22,7 +28,9 @@ pub(crate) async fn run(args: &PurgeArgs, mut context: Context<'_, '_>) -> Outco
     Ok(DONE)
 }
 
-async fn sweep(context: &mut Context<'_, '_>) -> Outcome<u64> {
+const GO_ON: &str = "repeat the command to go on";
+
+async fn everything(context: &mut Context<'_, '_>) -> Outcome<u64> {
     let mut work = Work::begin(context.console, "purging", Unit::Sessions);
     let at = context.store.clock().now();
     let store = context.noted(None);
@@ -35,28 +43,57 @@ async fn sweep(context: &mut Context<'_, '_>) -> Outcome<u64> {
         }
         if work.advance(context.console, swept.removed).is_break() {
             let done = format!("removed {}", counted(purged, "session"));
-            return Err(work.stopped(&done, "repeat the command to go on"));
+            return Err(work.stopped(&done, GO_ON));
         }
     }
 }
 
-async fn count_removable(store: &dyn SessionStore) -> Outcome<u64> {
-    let over = Filter::new().state(State::Expired).state(State::Ended).state(State::Superseded);
-    let mut pages = Pages::new(store, over, PAGE);
-    let mut count = 0;
+/// Page by page in order of ID.
+async fn matching(args: &PurgeArgs, context: &mut Context<'_, '_>) -> Outcome<u64> {
+    let dry_run = args.dry_run.is_set;
+    let mut work = Work::begin(context.console, "purging", Unit::Sessions);
+    let store = context.noted(None);
+    let mut filter = args.filter.to_filter(&*store).await?;
+    if args.filter.state.is_none() {
+        filter = over(filter);
+    }
+    let mut pages = Pages::new(&*store, filter.clone(), PAGE);
+    let mut purged = 0;
     while let Some(page) = pages.next().await? {
-        for session in &page.sessions {
-            count += u64::from(is_removable(store, session).await?);
+        let mut step = 0;
+        if dry_run {
+            for session in &page.sessions {
+                step += u64::from(is_removable(&*store, session).await?);
+            }
+        } else {
+            let ids = page.sessions.iter().map(|session| session.id).collect();
+            let at = store.clock().now();
+            step = store.remove(Remove { ids, filter: filter.clone(), at }).await?.removed;
+        }
+        purged += step;
+        if let Some(next) = &page.next {
+            work.reach(part_before(next));
+            if work.advance(context.console, step).is_break() {
+                let verb = if dry_run { "counted" } else { "removed" };
+                let done = format!("{verb} {}", counted(purged, "session"));
+                return Err(work.stopped(&done, GO_ON));
+            }
         }
     }
-    Ok(count)
+    Ok(purged)
+}
+
+fn over(filter: Filter) -> Filter {
+    [State::Expired, State::Ended, State::Superseded].into_iter().fold(filter, Filter::state)
 }
 
 /// A purge leaves the marks that requests running now may depend on; a summary does not show
 /// which these are.
 async fn is_removable(store: &dyn SessionStore, session: &Summary) -> Outcome<bool> {
-    if session.state == State::Expired {
-        return Ok(true);
+    match session.state {
+        State::Live => return Ok(false),
+        State::Expired => return Ok(true),
+        _ => {}
     }
     let found = store.inspect(&session.id).await?;
     let now = store.clock().now();

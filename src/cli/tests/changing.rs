@@ -13,12 +13,12 @@ fn three() -> Desk {
 #[test]
 fn ids_are_ended_without_asking() {
     let desk = three();
-    let report = desk.run("expire 01 03 --json").done().json();
+    let report = desk.run("expire 0101 0303 --json").done().json();
     let expected = serde_json::json!({
         "matched": 2, "ended": 2, "already_over": 0, "purged": 0, "dry_run": false,
     });
     assert_eq!(report, expected);
-    assert_eq!(desk.run("expire 01").done().out, "ended 0 sessions; 1 already over\n");
+    assert_eq!(desk.run("expire 0101").done().out, "ended 0 sessions; 1 already over\n");
     let ended = desk.run("inspect 01 --json").done().json();
     assert_eq!((&ended["state"], &ended["ended_by"]), (&"ended".into(), &"cli".into()));
     assert_eq!(desk.live(), 1);
@@ -27,7 +27,8 @@ fn ids_are_ended_without_asking() {
 #[test]
 fn ids_come_from_standard_input() {
     let mut desk = three();
-    desk.stdin = format!("{}\n\n  02  alice  live\n", desk.run("list --format ids --limit 1").out);
+    desk.stdin =
+        format!("{}\n\n  0202  alice  live\n", desk.run("list --format ids --limit 1").out);
     let report = desk.run("revoke - --json").done().json();
     assert_eq!(report["ended"], 2);
     assert_eq!(desk.live(), 1);
@@ -36,7 +37,7 @@ fn ids_come_from_standard_input() {
 #[test]
 fn a_missing_id_keeps_no_other_from_being_ended() {
     let desk = three();
-    let ran = desk.run("expire 77 01 --json");
+    let ran = desk.run("expire 7777 0101 --json");
     assert_eq!((ran.code, &ran.json()["ended"]), (exit::NO_SUCH_SESSION, &1.into()));
     assert!(ran.err.contains("77"));
 }
@@ -44,7 +45,7 @@ fn a_missing_id_keeps_no_other_from_being_ended() {
 #[test]
 fn a_bad_line_of_standard_input_is_named_by_its_number() {
     let mut desk = three();
-    desk.stdin = "01\n\nxyz\n77\n03\n".into();
+    desk.stdin = "0101\n\nxyz\n7777\n0303\n".into();
     let ran = desk.run("expire - --json");
     assert_eq!((ran.code, &ran.json()["ended"]), (exit::NO_SUCH_SESSION, &2.into()));
     assert!(ran.err.contains("line 3: what was given"), "{}", ran.err);
@@ -54,10 +55,26 @@ fn a_bad_line_of_standard_input_is_named_by_its_number() {
 #[test]
 fn an_ambiguous_beginning_names_its_candidates() {
     let desk = three();
-    let ran = desk.run("expire 0");
+    let [mut one, mut other] = [[0xab; 32], [0xab; 32]];
+    (one[31], other[31]) = (1, 2);
+    for id in [one, other] {
+        desk.create_id(id, None, Draft::default());
+    }
+    let ran = desk.run("expire abab");
     assert_eq!(ran.code, exit::NO_SUCH_SESSION);
-    for byte in ["01", "02", "03"] {
-        assert!(ran.err.contains(&byte.repeat(32)), "{}", ran.err);
+    for end in ["01", "02"] {
+        assert!(ran.err.contains(&("ab".repeat(31) + end)), "{}", ran.err);
+    }
+    assert_eq!(desk.live(), 5);
+}
+
+#[test]
+fn a_short_beginning_ends_nothing() {
+    let desk = three();
+    for line in ["expire 0", "expire 010", "revoke 0101 02"] {
+        let ran = desk.run(line);
+        assert_eq!(ran.code, exit::USAGE, "{line}");
+        assert!(ran.err.contains("is too short to end a session by"), "{}", ran.err);
     }
     assert_eq!(desk.live(), 3);
 }
@@ -112,7 +129,7 @@ fn everyone_but_one_is_ended() {
 fn a_dry_run_reports_the_same_and_changes_nothing() {
     let desk = three();
     desk.end(3);
-    for line in ["--user alice", "--all", "--all --state all", "01 03", "--all --except 01"] {
+    for line in ["--user alice", "--all", "--all --state all", "0101 0303", "--all --except 01"] {
         let dry = desk.run(&format!("expire --json -n {line}")).done().json();
         assert_eq!(dry["dry_run"], true);
         assert_eq!(desk.live(), 2, "{line}");
@@ -148,4 +165,39 @@ fn a_purge_counts_what_running_requests_depend_on_as_staying() {
     for line in ["purge -n --json", "purge --json"] {
         assert_eq!(desk.run(line).done().json()["purged"], 0);
     }
+}
+
+#[test]
+fn purge_takes_the_filters_of_list() {
+    let desk = three();
+    for byte in 1..=3 {
+        desk.end(byte);
+    }
+    let purged = |line: &str| desk.run(line).done().json()["purged"].clone();
+    let users = desk.run("list --state all --json").done().json();
+    let user = users[0]["user"].as_str().unwrap().to_owned();
+    let of_user = purged(&format!("purge --user {user} -n --json"));
+    assert_eq!(purged("purge --user nobody --json"), 0);
+    assert_eq!(purged("purge --state expired --json"), 0);
+    assert_eq!(purged(&format!("purge --user {user} --json")), of_user);
+    assert_ne!(of_user, 0);
+    assert_eq!(purged(&format!("purge --user {user} --json")), 0);
+    let ran = desk.run("purge --state live");
+    assert_eq!((ran.code, ran.out.as_str()), (exit::USAGE, ""));
+}
+
+#[test]
+fn a_purge_that_is_interrupted_says_how_far_it_came() {
+    let desk = Desk::new();
+    for n in 0..600_u16 {
+        let mut id = [0; 32];
+        id[..2].copy_from_slice(&n.to_be_bytes());
+        desk.create_id(id, None, Draft::default());
+    }
+    desk.clock.advance(Duration::from_secs(48 * 3600));
+    desk.signals.interrupt();
+    let ran = desk.run("purge");
+    assert_eq!((ran.code, ran.out.as_str()), (exit::INTERRUPTED, ""));
+    assert!(ran.err.starts_with("error: interrupted: removed 500 sessions\n"), "{}", ran.err);
+    assert_eq!(desk.run("list --state all --format ids").out.lines().count(), 100);
 }

@@ -219,6 +219,6 @@ fn rule_18_what_cannot_be_decoded_is_counted_and_the_rest_is_shown() {
     assert_eq!((stats.code, &stats.json()["corrupt"]), (exit::CORRUPT, &1.into()));
     let ran = desk.run("inspect ee 01");
     assert!(ran.code == exit::CORRUPT && ran.out.contains("alice"), "{ran:?}");
-    let ran = desk.run("expire ee 01 --json");
+    let ran = desk.run("expire eeee 0101 --json");
     assert_eq!((ran.code, &ran.json()["ended"]), (exit::CORRUPT, &1.into()));
 }

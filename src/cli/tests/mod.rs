@@ -17,14 +17,16 @@ use crate::id::SessionId;
 use crate::keyring::{KeyRing, Scope, seal};
 use crate::record::EndedBy;
 use crate::store::{
-    Access, Answer, Commit, Draft, End, EndReport, Freshness, Inspected, KeyChange, Loaded, Login,
-    MemoryStore, Op, Outcome, Page, Query, SessionStore, Stats, Sweep, Swept, Timing,
+    Access, Answer, Commit, Draft, End, EndReport, Freshness, Import, Imported, Inspected,
+    KeyChange, Loaded, Login, MemoryStore, Op, Outcome, Page, Query, Records, Remove, SessionStore,
+    Stats, Sweep, Swept, Timing,
 };
 
 mod changing;
 mod inspecting;
 mod keys;
 mod listing;
+mod transfer;
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -71,6 +73,15 @@ impl SessionStore for Watched {
     }
     fn sweep(&self, sweep: Sweep) -> Answer<Swept> {
         self.inner.sweep(sweep)
+    }
+    fn remove(&self, remove: Remove) -> Answer<Swept> {
+        self.inner.remove(remove)
+    }
+    fn records(&self, query: &Query) -> Answer<Records> {
+        self.inner.records(query)
+    }
+    fn import(&self, import: Import) -> Answer<Imported> {
+        self.inner.import(import)
     }
     fn stats(&self) -> Answer<Stats> {
         self.inner.stats()

@@ -24,8 +24,9 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use super::{
-    Access, Answer, Applied, Commit, End, EndReport, Freshness, Inspected, KeyChange, Loaded, Op,
-    Outcome, Page, Query, SessionStore, Stats, Sweep, Swept, Timing, apply,
+    Access, Answer, Applied, Commit, End, EndReport, Freshness, Import, Imported, Inspected,
+    KeyChange, Loaded, Op, Outcome, Page, Query, Records, Remove, SessionStore, Stats, Sweep,
+    Swept, Timing, apply,
 };
 use crate::error::{Error, Kind, Result};
 use crate::expiry::Clock;
@@ -38,6 +39,7 @@ mod ending;
 mod page;
 mod room;
 mod sweep;
+mod transfer;
 mod view;
 
 pub use builder::MemoryStoreBuilder;
@@ -271,6 +273,18 @@ impl SessionStore for MemoryStore {
 
     fn sweep(&self, sweep: Sweep) -> Answer<Swept> {
         Answer::ready(self.inner.open().map(|()| self.inner.sweep(sweep)))
+    }
+
+    fn remove(&self, remove: Remove) -> Answer<Swept> {
+        Answer::ready(self.inner.remove_some(&remove))
+    }
+
+    fn records(&self, query: &Query) -> Answer<Records> {
+        Answer::ready(self.inner.records(query))
+    }
+
+    fn import(&self, import: Import) -> Answer<Imported> {
+        Answer::ready(self.inner.import(&import))
     }
 
     fn stats(&self) -> Answer<Stats> {

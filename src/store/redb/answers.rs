@@ -9,7 +9,7 @@ use super::queue::{Job, Reply};
 use crate::error::{Error, Result};
 use crate::id::SessionId;
 use crate::keyring::KeyRing;
-use crate::store::{Access, Commit, EndReport, Outcome, Swept, Tally};
+use crate::store::{Access, Commit, EndReport, Imported, Outcome, Swept, Tally};
 
 /// Jobs in hand, and results on hold until the commit.
 #[derive(Default)]
@@ -21,6 +21,7 @@ pub(super) struct Answers {
     commits: Vec<(Reply<Outcome>, Result<Outcome>)>,
     ends: Vec<(Reply<EndReport>, Result<EndReport>)>,
     sweeps: Vec<(Reply<Swept>, Result<Swept>)>,
+    imports: Vec<(Reply<Imported>, Result<Imported>)>,
     keys: Vec<(Reply<KeyRing>, Result<KeyRing>)>,
     held: Vec<(Reply<()>, Result<()>)>,
 }
@@ -81,6 +82,16 @@ impl Answers {
             Job::Sweep(sweep, reply) => {
                 hold(&mut self.sweeps, reply, || batch.sweep(&sweep)).map_or(Ok(()), Err)
             }
+            Job::Remove(remove, reply) => {
+                hold(&mut self.sweeps, reply, || batch.remove_some(&remove)).map_or(Ok(()), Err)
+            }
+            Job::Import(import, reply) => {
+                let failed = hold(&mut self.imports, reply, || batch.import(&import));
+                // A full file has taken in nothing.
+                failed
+                    .filter(|error| !error.is_full() || failure::needs_reopening(error))
+                    .map_or(Ok(()), Err)
+            }
             Job::ChangeKeys(change, reply) => {
                 let failed = hold(&mut self.keys, reply, || batch.change_keys(change));
                 // A refused change (unknown key, full ring) has written nothing.
@@ -140,6 +151,7 @@ impl Answers {
         each(self.commits, failure);
         each(self.ends, failure);
         each(self.sweeps, failure);
+        each(self.imports, failure);
         each(self.keys, failure);
         each(self.held, failure);
         let Some(error) = failure else { return };

@@ -55,6 +55,7 @@ macro_rules! table {
 }
 
 mod sweep;
+mod transfer;
 
 impl<'txn> Batch<'txn> {
     pub(super) fn begin(

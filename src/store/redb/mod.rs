@@ -31,8 +31,9 @@ use self::shared::{Shared, keys_held_by_application};
 use self::snapshot::Snapshot;
 use super::codec;
 use super::{
-    Access, Answer, Commit, End, EndReport, Freshness, Inspected, KeyChange, Loaded, LogEntry,
-    Note, Outcome, Page, Query, SessionStore, Stats, Sweep, Swept, Tally, Timing,
+    Access, Answer, Commit, End, EndReport, Freshness, Import, Imported, Inspected, KeyChange,
+    Loaded, LogEntry, Note, Outcome, Page, Query, Records, Remove, SessionStore, Stats, Sweep,
+    Swept, Tally, Timing,
 };
 use crate::error::{Error, Result};
 use crate::expiry::Clock;
@@ -216,6 +217,22 @@ impl SessionStore for RedbStore {
         self.ask_noted(true, |reply| Job::Sweep(sweep, reply), move |store| store.sweep(sweep))
     }
 
+    fn remove(&self, remove: Remove) -> Answer<Swept> {
+        let again = remove.clone();
+        self.ask_noted(true, |reply| Job::Remove(remove, reply), move |store| store.remove(again))
+    }
+
+    fn records(&self, query: &Query) -> Answer<Records> {
+        let query = query.clone();
+        Answer::pending(self.shared.clone().scanned(move |shared, snapshot| {
+            scan::records(snapshot, &query, shared.config.keep_ended)
+        }))
+    }
+
+    fn import(&self, import: Import) -> Answer<Imported> {
+        self.ask(|reply| Job::Import(import, reply))
+    }
+
     fn stats(&self) -> Answer<Stats> {
         Answer::pending(self.shared.clone().scanned(scan::stats))
     }
@@ -240,7 +257,8 @@ impl SessionStore for RedbStore {
         if self.shared.config.key_ring.is_some() {
             return Answer::ready(Err(keys_held_by_application()));
         }
-        let repeat = move |store: Self| store.change_keys(change);
+        let again = change.clone();
+        let repeat = move |store: Self| store.change_keys(again);
         self.ask_noted(false, |reply| Job::ChangeKeys(change, reply), repeat)
     }
 

@@ -12,7 +12,10 @@ use super::log::Noting;
 use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
 use crate::keyring::KeyRing;
-use crate::store::{Access, Commit, End, EndReport, KeyChange, Op, Outcome, Sweep, Swept, Tally};
+use crate::store::{
+    Access, Commit, End, EndReport, Import, Imported, KeyChange, Op, Outcome, Remove, Sweep, Swept,
+    Tally,
+};
 
 /// How long a touch may wait for company.
 const TOUCH_DELAY: Duration = Duration::from_secs(1);
@@ -24,6 +27,8 @@ pub(super) enum Job {
     Commit(Commit, Reply<Outcome>),
     End(End, Reply<EndReport>),
     Sweep(Sweep, Reply<Swept>),
+    Remove(Remove, Reply<Swept>),
+    Import(Import, Reply<Imported>),
     ChangeKeys(KeyChange, Reply<KeyRing>),
     HoldKeys(Reply<()>),
     /// Adds to the entry of a note.
@@ -38,7 +43,8 @@ impl Job {
         match self {
             Self::Commit(_, reply) => reply.take(),
             Self::End(_, reply) => reply.take(),
-            Self::Sweep(_, reply) => reply.take(),
+            Self::Sweep(_, reply) | Self::Remove(_, reply) => reply.take(),
+            Self::Import(_, reply) => reply.take(),
             Self::ChangeKeys(_, reply) => reply.take(),
             Self::HoldKeys(reply) | Self::Note(_, _, reply) => reply.take(),
             Self::Noted(_, job) => job.take(),
@@ -49,6 +55,7 @@ impl Job {
     pub(super) fn makes_room(&self) -> bool {
         match self {
             Self::Commit(commit, _) => matches!(commit.op, Op::End { .. }),
+            Self::Import(..) => false,
             Self::Noted(_, job) => job.makes_room(),
             _ => true,
         }
@@ -72,7 +79,8 @@ impl Job {
         match self {
             Self::Commit(_, reply) => reply.send(Err(error)),
             Self::End(_, reply) => reply.send(Err(error)),
-            Self::Sweep(_, reply) => reply.send(Err(error)),
+            Self::Sweep(_, reply) | Self::Remove(_, reply) => reply.send(Err(error)),
+            Self::Import(_, reply) => reply.send(Err(error)),
             Self::ChangeKeys(_, reply) => reply.send(Err(error)),
             Self::HoldKeys(reply) | Self::Note(_, _, reply) => reply.send(Err(error)),
             Self::Noted(_, job) => job.fail(error),

@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redb::ReadableTableMetadata;
 
@@ -10,22 +11,52 @@ use super::tables;
 use super::{Shared, failure};
 use crate::error::Result;
 use crate::id::SessionId;
-use crate::record::Record;
-use crate::store::{Page, Query, Stats, Summary};
+use crate::record::{Endings, Record};
+use crate::store::{Page, Query, Records, Stats, Summary, settled};
 
 /// Most records one page looks at: a few milliseconds, so that a snapshot is never held for long.
 const MAX_LOOKED_AT: usize = 5000;
 
+/// Most bytes of records in one answer, but for its last record.
+const MAX_BYTES: usize = 1 << 20;
+
 /// One page.
 pub(super) fn page(snapshot: &Snapshot, query: &Query) -> Result<Page> {
-    shielded(|| match query.filter.wanted_user() {
-        Some(user) => page_of_user(snapshot, query, user),
-        None => page_of_all(snapshot, query),
+    let at = query.at;
+    let summary = |id, record: &Record, endings: &Endings| {
+        // Bounded by their number alone.
+        Ok((Summary::new(id, record, endings, at), 0))
+    };
+    let Filled { found: sessions, next, corrupt } = fill(Filling::new(snapshot, query, summary))?;
+    Ok(Page { sessions, next, corrupt })
+}
+
+/// Some records in full.
+pub(super) fn records(snapshot: &Snapshot, query: &Query, keep: Duration) -> Result<Records> {
+    let whole = |id, record: &Record, endings: &Endings| {
+        let record = settled(record, endings, keep)?;
+        let bytes = record.size_bytes();
+        Ok(((id, record), bytes))
+    };
+    let Filled { found: records, next, corrupt } = fill(Filling::new(snapshot, query, whole))?;
+    Ok(Records { records, next, corrupt })
+}
+
+fn fill<T, M>(filling: Filling<'_, T, M>) -> Result<Filled<T>>
+where
+    M: Fn(SessionId, &Record, &Endings) -> Result<(T, usize)>,
+{
+    shielded(|| match filling.query.filter.wanted_user() {
+        Some(user) => fill_from_user(filling, user),
+        None => fill_from_all(filling),
     })
 }
 
-fn page_of_all(snapshot: &Snapshot, query: &Query) -> Result<Page> {
-    let mut filling = Filling::new(snapshot, query);
+fn fill_from_all<T, M>(mut filling: Filling<'_, T, M>) -> Result<Filled<T>>
+where
+    M: Fn(SessionId, &Record, &Endings) -> Result<(T, usize)>,
+{
+    let snapshot = filling.snapshot;
     let (from, to) = (filling.from(), filling.last);
     let from = (from.as_ref().map(SessionId::as_bytes), Bound::Included(to.as_bytes()));
     let rows = snapshot.sessions.range::<&[u8; 32]>(from).map_err(failure::before_commit)?;
@@ -37,11 +68,14 @@ fn page_of_all(snapshot: &Snapshot, query: &Query) -> Result<Page> {
         }
         filling.look_at(id, read_record(&id, value.value()))?;
     }
-    Ok(filling.page)
+    Ok(filling.filled)
 }
 
-fn page_of_user(snapshot: &Snapshot, query: &Query, user: &str) -> Result<Page> {
-    let mut filling = Filling::new(snapshot, query);
+fn fill_from_user<T, M>(mut filling: Filling<'_, T, M>, user: &str) -> Result<Filled<T>>
+where
+    M: Fn(SessionId, &Record, &Endings) -> Result<(T, usize)>,
+{
+    let snapshot = filling.snapshot;
     let hash = tables::user_hash(user);
     let key = |id: &SessionId| tables::user_key(hash, id);
     let (from, to) = (filling.from(), key(&filling.last));
@@ -58,23 +92,37 @@ fn page_of_user(snapshot: &Snapshot, query: &Query, user: &str) -> Result<Page> 
             filling.look_at(id, record)?;
         }
     }
-    Ok(filling.page)
+    Ok(filling.filled)
 }
 
-/// A page on its way.
-struct Filling<'a> {
+/// What an answer is made of.
+struct Filled<T> {
+    found: Vec<T>,
+    next: Option<SessionId>,
+    corrupt: Vec<SessionId>,
+}
+
+/// An answer on its way.
+struct Filling<'a, T, M> {
     snapshot: &'a Snapshot,
     query: &'a Query,
-    page: Page,
+    /// Makes an item, and says what it counts towards the bound on bytes.
+    make: M,
+    filled: Filled<T>,
     last: SessionId,
     looked_at: usize,
+    bytes: usize,
     latest: Option<SessionId>,
 }
 
-impl<'a> Filling<'a> {
-    fn new(snapshot: &'a Snapshot, query: &'a Query) -> Self {
+impl<'a, T, M> Filling<'a, T, M>
+where
+    M: Fn(SessionId, &Record, &Endings) -> Result<(T, usize)>,
+{
+    fn new(snapshot: &'a Snapshot, query: &'a Query, make: M) -> Self {
         let (_, last) = query.filter.id_range();
-        Self { snapshot, query, page: Page::default(), last, looked_at: 0, latest: None }
+        let filled = Filled { found: Vec::new(), next: None, corrupt: Vec::new() };
+        Self { snapshot, query, make, filled, last, looked_at: 0, bytes: 0, latest: None }
     }
 
     fn from(&self) -> Bound<SessionId> {
@@ -86,12 +134,14 @@ impl<'a> Filling<'a> {
     }
 
     fn is_full(&self) -> bool {
-        self.page.sessions.len() >= self.query.limit.max(1) || self.looked_at >= MAX_LOOKED_AT
+        self.filled.found.len() >= self.query.limit.max(1)
+            || self.looked_at >= MAX_LOOKED_AT
+            || self.bytes >= MAX_BYTES
     }
 
-    fn stop(mut self) -> Page {
-        self.page.next = self.latest;
-        self.page
+    fn stop(mut self) -> Filled<T> {
+        self.filled.next = self.latest;
+        self.filled
     }
 
     fn look_at(&mut self, id: SessionId, record: Result<Record>) -> Result<()> {
@@ -100,7 +150,7 @@ impl<'a> Filling<'a> {
         let record = match record {
             Ok(record) => record,
             Err(error) if error.is_corrupt() => {
-                self.page.corrupt.push(id);
+                self.filled.corrupt.push(id);
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -109,7 +159,9 @@ impl<'a> Filling<'a> {
         let endings = self.snapshot.endings(record.user())?;
         let unrecorded = self.snapshot.state.timing.touch_interval;
         if filter.matches(&id, &record, &endings, at, unrecorded) {
-            self.page.sessions.push(Summary::new(id, &record, &endings, at));
+            let (item, bytes) = (self.make)(id, &record, &endings)?;
+            self.bytes += bytes;
+            self.filled.found.push(item);
         }
         Ok(())
     }

@@ -426,7 +426,12 @@ fn is_critical(job: &Job) -> bool {
             Op::Create { login, .. } => login.is_some(),
             Op::Renew { .. } | Op::End { .. } => true,
         },
-        Job::End(..) | Job::ChangeKeys(..) | Job::HoldKeys(_) | Job::Note(..) => true,
+        Job::End(..)
+        | Job::Remove(..)
+        | Job::Import(..)
+        | Job::ChangeKeys(..)
+        | Job::HoldKeys(_)
+        | Job::Note(..) => true,
         Job::Noted(_, job) => is_critical(job),
         Job::Sweep(sweep, _) => sweep.purge,
     }

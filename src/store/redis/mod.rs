@@ -50,8 +50,8 @@ use self::link::Link;
 use self::recent::Recent;
 use self::touches::Touches;
 use super::{
-    Access, Answer, Commit, End, EndReport, Freshness, Inspected, KeyChange, Loaded, Outcome, Page,
-    Query, SessionStore, Stats, Sweep, Swept, Timing,
+    Access, Answer, Commit, End, EndReport, Freshness, Import, Imported, Inspected, KeyChange,
+    Loaded, Outcome, Page, Query, Records, Remove, SessionStore, Stats, Sweep, Swept, Timing,
 };
 use crate::error::{Error, Result};
 use crate::expiry::Clock;
@@ -75,6 +75,7 @@ mod scripts;
 mod sweep;
 mod timing;
 mod touches;
+mod transfer;
 mod view;
 
 pub use self::builder::RedisStoreBuilder;
@@ -218,6 +219,19 @@ impl SessionStore for RedisStore {
 
     fn sweep(&self, sweep: Sweep) -> Answer<Swept> {
         self.answer(|shared, until| async move { shared.sweep(&sweep, until).await })
+    }
+
+    fn remove(&self, remove: Remove) -> Answer<Swept> {
+        self.answer(|shared, until| async move { shared.remove_some(&remove, until).await })
+    }
+
+    fn records(&self, query: &Query) -> Answer<Records> {
+        let query = query.clone();
+        self.answer(|shared, until| async move { shared.records(&query, until).await })
+    }
+
+    fn import(&self, import: Import) -> Answer<Imported> {
+        self.answer(|shared, until| async move { shared.import(import, until).await })
     }
 
     fn stats(&self) -> Answer<Stats> {

@@ -90,7 +90,7 @@ impl Shared {
                 return Ok(done.clone());
             }
             let longest_idle = self.timing(until).await?.longest_idle;
-            let after = change.apply(&before, longest_idle)?;
+            let after = change.clone().apply(&before, longest_idle)?;
             let mut plan = Plan::new(self, STORE, self.config.clock.now())?;
             plan.expect_value(self.keys.ring(), &seal(&before));
             plan.put_value(self.keys.ring(), seal(&after));

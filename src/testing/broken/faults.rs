@@ -31,6 +31,9 @@ pub(super) enum Fault {
     EndIgnoresFilter,
     SweepsAtDeadline,
     KeysInTwoSteps,
+    ExportForgetsEndings,
+    ImportOverwrites,
+    RemoveEndsLive,
 }
 
 /// Time for something to come between two steps.

@@ -8,6 +8,7 @@ use crate::testing::contract::{Factory, Opened, Setup};
 
 mod faults;
 mod model;
+mod transfer;
 
 use faults::Fault;
 use model::Model;
@@ -137,5 +138,20 @@ pub const ALL: &[Broken] = &[
         "keys are changed in two steps",
         Fault::KeysInTwoSteps,
         "keys_rotated_at_once_are_all_kept",
+    ),
+    broken(
+        "an export forgets endings of many",
+        Fault::ExportForgetsEndings,
+        "exported_sessions_that_a_generation_ended_stay_ended",
+    ),
+    broken(
+        "an import overwrites",
+        Fault::ImportOverwrites,
+        "rule_07_an_import_brings_nothing_back",
+    ),
+    broken(
+        "removing by ID ends live sessions",
+        Fault::RemoveEndsLive,
+        "removing_by_id_takes_only_what_is_over",
     ),
 ];

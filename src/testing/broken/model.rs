@@ -14,9 +14,9 @@ use crate::id::SessionId;
 use crate::keyring::KeyRing;
 use crate::record::{Absence, Ending, Endings, Mark, Record};
 use crate::store::{
-    Access, Answer, Commit, End, EndReport, Filter, Freshness, Inspected, KeyChange, Loaded, Op,
-    Outcome, Page, Query, Rows, SWEEP_DELAY, SessionStore, Stats, Summary, Sweep, Swept, Target,
-    Timing, apply, end_record,
+    Access, Answer, Commit, End, EndReport, Filter, Freshness, Import, Imported, Inspected,
+    KeyChange, Loaded, Op, Outcome, Page, Query, Records, Remove, Rows, SWEEP_DELAY, SessionStore,
+    Stats, Summary, Sweep, Swept, Target, Timing, apply, end_record,
 };
 use crate::testing::contract::Setup;
 
@@ -31,7 +31,7 @@ pub(super) struct Model {
 
 pub(super) struct Shared {
     clock: Clock,
-    keep_ended: Duration,
+    pub(super) keep_ended: Duration,
     pub(super) fault: Fault,
     pub(super) state: Mutex<State>,
     keys: Mutex<KeyRing>,
@@ -40,10 +40,10 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct State {
     pub(super) rows: BTreeMap<SessionId, Record>,
-    generation: u64,
+    pub(super) generation: u64,
     everyone: Option<Ending>,
     users: HashMap<Box<str>, Ending>,
-    timing: Timing,
+    pub(super) timing: Timing,
 }
 
 impl Model {
@@ -80,19 +80,19 @@ impl Model {
 }
 
 impl State {
-    fn endings_of(&self, user: Option<&str>) -> Endings {
+    pub(super) fn endings_of(&self, user: Option<&str>) -> Endings {
         let user = user.and_then(|user| self.users.get(user).copied());
         Endings { everyone: self.everyone, user }
     }
 
-    fn inspect(&self, id: &SessionId) -> Option<(Record, Endings)> {
+    pub(super) fn inspect(&self, id: &SessionId) -> Option<(Record, Endings)> {
         let record = self.rows.get(id)?;
         Some((record.clone(), self.endings_of(record.user())))
     }
 }
 
 impl Shared {
-    fn has(&self, fault: Fault) -> bool {
+    pub(super) fn has(&self, fault: Fault) -> bool {
         self.fault == fault
     }
 
@@ -385,6 +385,18 @@ impl SessionStore for Model {
 
     fn sweep(&self, sweep: Sweep) -> Answer<Swept> {
         self.answer(|shared| Ok(shared.sweep(sweep)))
+    }
+
+    fn remove(&self, remove: Remove) -> Answer<Swept> {
+        self.answer(|shared| Ok(shared.remove(&remove)))
+    }
+
+    fn records(&self, query: &Query) -> Answer<Records> {
+        self.answer(|shared| shared.records(query))
+    }
+
+    fn import(&self, import: Import) -> Answer<Imported> {
+        self.answer(|shared| shared.import(&import))
     }
 
     fn stats(&self) -> Answer<Stats> {

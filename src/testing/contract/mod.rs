@@ -29,6 +29,7 @@ mod sweeping;
 mod table;
 mod time;
 mod touching;
+mod transfer;
 mod trial;
 
 /// How often a race is run unless [`Suite::rounds`] says otherwise.

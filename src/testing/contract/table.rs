@@ -2,7 +2,7 @@
 
 use super::{
     Check, bounds, caps, commits, ending, expiring, pages, renewal, service, sweeping, time,
-    touching,
+    touching, transfer,
 };
 
 /// Hands the names of all checks, by module, to another macro of this crate.
@@ -115,6 +115,15 @@ macro_rules! __contract_checks {
                 pages_tell_what_is_known
                 pages_are_complete_beside_changes
                 pages_see_a_renewal_as_one_step
+                ;
+            transfer:
+                exported_records_are_whole_and_in_order
+                imported_records_come_back_as_they_were
+                an_import_may_be_repeated
+                rule_07_an_import_brings_nothing_back
+                exported_sessions_that_a_generation_ended_stay_ended
+                removing_by_id_takes_only_what_is_over
+                keys_of_another_ring_are_verified
                 ;
             service:
                 keys_rotate_and_retire

@@ -1,0 +1,242 @@
+//! `import`: take in what `export` wrote.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read as _};
+
+use serde::Serialize;
+
+use super::Context;
+use crate::cli::args::ImportArgs;
+use crate::cli::console::{Console, unreadable};
+use crate::cli::exit::{DONE, FAILED, Failure, Outcome};
+use crate::cli::lines::{FORMAT, Line};
+use crate::cli::note::Noted;
+use crate::cli::progress::{Unit, Work};
+use crate::cli::report::{self, counted};
+use crate::id::SessionId;
+use crate::record::Record;
+use crate::store::{Import, KeyChange, Tally};
+
+/// Sessions, and bytes of them, taken in by one commit.
+const BATCH: usize = 500;
+const BATCH_BYTES: usize = 4 << 20;
+/// Longest line.
+const MAX_LINE: u64 = 64 << 20;
+/// IDs named where records differ.
+const MAX_NAMED: usize = 10;
+
+/// What an import did.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Transferred {
+    read: u64,
+    imported: u64,
+    same: u64,
+    ended: u64,
+    conflicts: u64,
+    keys: bool,
+}
+
+pub(crate) async fn run(args: &ImportArgs, context: Context<'_, '_>) -> Outcome {
+    report::require_object_format(context.format)?;
+    let work = Work::begin(context.console, "importing", Unit::Bytes);
+    let (file, work) = if args.file.as_os_str() == "-" {
+        (None, work)
+    } else {
+        let unreadable = |error: io::Error| {
+            Failure::new(FAILED, format!("{} cannot be read", args.file.display()))
+                .because(error.to_string())
+        };
+        let file = File::open(&args.file).map_err(unreadable)?;
+        let bytes = file.metadata().map_err(unreadable)?.len();
+        (Some(BufReader::new(file)), work.of(bytes))
+    };
+    let store = context.noted(None);
+    store.noted(Tally::default()).await?;
+    let mut import = Importing {
+        store,
+        work,
+        report: Transferred::default(),
+        batch: Vec::new(),
+        batch_bytes: 0,
+        conflicts: Vec::new(),
+        begun: false,
+        ended: false,
+    };
+    let outcome = import.read_all(file, context.console).await;
+    let text = import.text();
+    // What was taken in is told though the rest failed.
+    if outcome.is_ok() || import.report.read > 0 {
+        report::object(context.console, context.format, &import.report, |console| {
+            if console.quiet { String::new() } else { text + "\n" }
+        })?;
+    }
+    outcome?;
+    import.verdict()
+}
+
+struct Importing<'a> {
+    store: Noted<'a>,
+    work: Work,
+    report: Transferred,
+    batch: Vec<(SessionId, Record)>,
+    batch_bytes: usize,
+    conflicts: Vec<SessionId>,
+    begun: bool,
+    ended: bool,
+}
+
+impl Importing<'_> {
+    async fn read_all(
+        &mut self,
+        mut file: Option<BufReader<File>>,
+        console: &mut Console<'_>,
+    ) -> Outcome<()> {
+        let mut line = Vec::new();
+        for number in 1_u64.. {
+            line.clear();
+            let source: &mut dyn BufRead = match &mut file {
+                Some(file) => file,
+                None => console.stdin,
+            };
+            source.take(MAX_LINE).read_until(b'\n', &mut line).map_err(|e| unreadable(&e))?;
+            if line.is_empty() {
+                break;
+            }
+            if let Err(problem) = self.take_line(&line).await? {
+                self.flush().await?;
+                return Err(self.refused(number, &problem));
+            }
+            let step = self.work.advance(console, line.len() as u64);
+            if self.batch.len() >= BATCH || self.batch_bytes >= BATCH_BYTES || step.is_break() {
+                self.flush().await?;
+            }
+            if step.is_break() {
+                let done = format!("line {number} was the last one read");
+                return Err(self.work.stopped(&done, GO_ON));
+            }
+        }
+        self.flush().await?;
+        if self.ended {
+            return Ok(());
+        }
+        Err(Failure::new(FAILED, "the export is cut: its last line is missing")
+            .because("what it has was imported")
+            .next("import the whole export; what is there already is skipped"))
+    }
+
+    /// Takes one line in; answers what is wrong with it.
+    async fn take_line(&mut self, line: &[u8]) -> Outcome<Result<(), String>> {
+        let Some(line) = line.strip_suffix(b"\n") else {
+            return Ok(Err("it has no end: the export was cut".into()));
+        };
+        let line: Line = match serde_json::from_slice(line) {
+            Ok(line) => line,
+            Err(error) => return Ok(Err(explain(&error))),
+        };
+        Ok(match line {
+            _ if self.ended => Err("it stands after the last line of an export".into()),
+            Line::Export(head) if !self.begun => {
+                self.begun = true;
+                if head.format <= FORMAT {
+                    Ok(())
+                } else {
+                    let format = head.format;
+                    Err(format!("it has format {format}; this version reads up to {FORMAT}"))
+                }
+            }
+            _ if !self.begun => Err("an export begins with a line `{\"export\":…}`".into()),
+            Line::Export(_) => Err("an export has one first line".into()),
+            Line::Session(session) => match session.to_record() {
+                Ok((id, record)) => {
+                    self.report.read += 1;
+                    self.batch_bytes += record.size_bytes();
+                    self.batch.push((id, record));
+                    Ok(())
+                }
+                Err(problem) => Err(problem),
+            },
+            Line::Keys(keys) => match keys.to_ring() {
+                Ok(ring) => {
+                    // After the sessions, whose idle timeouts say how long the keys are needed.
+                    self.flush().await?;
+                    let at = self.store.clock().now();
+                    self.store.change_keys(KeyChange::Merge { ring, at }).await?;
+                    self.report.keys = true;
+                    Ok(())
+                }
+                Err(problem) => Err(problem),
+            },
+            Line::End(end) => {
+                self.ended = true;
+                if end.sessions == self.report.read {
+                    Ok(())
+                } else {
+                    let (all, read) = (end.sessions, self.report.read);
+                    Err(format!("the export had {all} sessions, and {read} were read"))
+                }
+            }
+        })
+    }
+
+    async fn flush(&mut self) -> Outcome<()> {
+        let records = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        if records.is_empty() {
+            return Ok(());
+        }
+        let done = self.store.import(Import { records }).await?;
+        self.report.imported += done.imported;
+        self.report.same += done.same;
+        self.report.ended += done.ended;
+        self.report.conflicts += done.conflicts.len() as u64;
+        let room = MAX_NAMED.saturating_sub(self.conflicts.len());
+        self.conflicts.extend(done.conflicts.into_iter().take(room));
+        Ok(())
+    }
+
+    fn refused(&self, line: u64, problem: &str) -> Failure {
+        Failure::new(FAILED, format!("line {line} cannot be imported: {problem}"))
+            .because(format!("what stands before it is done: {}", self.text()))
+            .next(GO_ON)
+    }
+
+    fn text(&self) -> String {
+        let Transferred { imported, same, ended, conflicts, keys, .. } = self.report;
+        let mut text = format!("imported {}", counted(imported, "session"));
+        if keys {
+            text += " and the keys";
+        }
+        for (count, what) in [
+            (same, "there already"),
+            (ended, "ended here"),
+            (conflicts, "different here and kept as they are"),
+        ] {
+            if count > 0 {
+                text = format!("{text}; {count} {what}");
+            }
+        }
+        text
+    }
+
+    fn verdict(&self) -> Outcome {
+        if self.conflicts.is_empty() {
+            return Ok(DONE);
+        }
+        let mut named: Vec<_> = self.conflicts.iter().map(ToString::to_string).collect();
+        if self.report.conflicts > named.len() as u64 {
+            named.push("and more".into());
+        }
+        let what =
+            format!("{} differ here and were kept", counted(self.report.conflicts, "session"));
+        Err(Failure::new(FAILED, what).because(named.join("\n")))
+    }
+}
+
+const GO_ON: &str = "repeat the command to go on: what is there already is skipped";
+
+/// What serde says, without its idea of a line number.
+fn explain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" at line ").next().unwrap_or_default();
+    format!("{text}, at column {}", error.column())
+}
