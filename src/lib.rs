@@ -40,7 +40,8 @@
 //! # Features
 //!
 //! `redb` ([`RedbStore`]), `axum` (layer and extractor) and `cli` (the tool) are on by default. An
-//! application wants `default-features = false, features = ["redb", "axum"]`.
+//! application wants `default-features = false, features = ["redb", "axum"]`. `tower-sessions` runs
+//! applications written for tower-sessions or axum-login on these stores.
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -69,6 +70,8 @@ pub mod session;
 mod signer;
 pub mod store;
 pub mod testing;
+#[cfg(feature = "tower-sessions")]
+pub mod tower_sessions;
 mod value;
 
 pub use cookie::{CookieOptions, CookieOptionsBuilder, SameSite};
