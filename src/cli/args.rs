@@ -112,6 +112,29 @@ pub(crate) enum Verb {
     Export(ExportArgs),
     /// Take in what `export` wrote; makes the database if there is none
     Import(ImportArgs),
+    /// Copy the file, while the application serves
+    Backup(BackupArgs),
+    /// Put a backup in the place of the file; the application must be stopped
+    Restore(RestoreArgs),
+    /// Write the file anew, as small as what it holds; the application must be stopped
+    Compact(CompactArgs),
+    /// Bring a file of an older version to this one's schema
+    Migrate(MigrateArgs),
+}
+
+impl Verb {
+    /// Its name, if it is about the file as a whole and opens it itself.
+    pub(crate) fn on_file(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Check(args) if args.repair => "check --repair",
+            Self::Check(_) => "check",
+            Self::Backup(_) => "backup",
+            Self::Restore(_) => "restore",
+            Self::Compact(_) => "compact",
+            Self::Migrate(_) => "migrate",
+            _ => return None,
+        })
+    }
 }
 
 /// Which sessions. Conditions are combined with AND.
@@ -291,7 +314,59 @@ pub(crate) struct LogArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct CheckArgs {}
+#[command(after_help = "Exits with 5 if anything is damaged.")]
+pub(crate) struct CheckArgs {
+    /// Save what can be read into a new file, and keep the broken one beside it as
+    /// FILE.broken-TIME; the application must be stopped
+    #[arg(long)]
+    pub(crate) repair: bool,
+    #[command(flatten)]
+    pub(crate) assent: Assent,
+    #[command(flatten)]
+    pub(crate) reason: Reason,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The copy is the file as it was at one moment, checked, and readable by you                         only. It holds the signing keys: who has it can sign cookies."
+)]
+pub(crate) struct BackupArgs {
+    /// Where to; there must be nothing yet
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The former file is kept beside it as FILE.replaced-TIME. Sessions and keys                         are those of the backup again: what ended since lives again."
+)]
+pub(crate) struct RestoreArgs {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// End every session in it before it takes the place
+    #[arg(long)]
+    pub(crate) expire_all: bool,
+    #[command(flatten)]
+    pub(crate) assent: Assent,
+    #[command(flatten)]
+    pub(crate) reason: Reason,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The new file is written beside the former, which needs room for both.                         Interrupted at any moment, a whole file is in place."
+)]
+pub(crate) struct CompactArgs {
+    #[command(flatten)]
+    pub(crate) reason: Reason,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    #[command(flatten)]
+    pub(crate) reason: Reason,
+}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyVerb {

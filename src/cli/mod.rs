@@ -32,6 +32,7 @@ mod commands;
 mod confirm;
 mod console;
 pub mod exit;
+mod holders;
 mod lines;
 mod note;
 mod open;
@@ -133,15 +134,14 @@ async fn execute(
     }
     let wait = line.global.wait;
     let now = Clock::system().now();
-    let file = FileContext { location: &location, wait, console, format, now };
-    if let Some(outcome) = commands::on_file(&line.verb, file) {
-        return outcome;
+    if let Some(verb) = line.verb.on_file() {
+        let mut file = FileContext { location: &location, wait, console, format, now, verb };
+        return commands::on_file(&line.verb, &mut file);
     }
     let store = open::open(opener, &location, line.global.wait, &console.program)?;
     let note = note::of(&line.verb, store.clock().now());
     let context = Context { store: &*store, console, format, note };
     let outcome = match &line.verb {
-        Verb::Init | Verb::Check(_) => Ok(exit::DONE),
         Verb::List(args) => commands::list::run(args, context).await,
         Verb::Inspect(args) => commands::inspect::run(args, context).await,
         Verb::Expire(args) => commands::expire::run(args, context).await,
@@ -151,6 +151,8 @@ async fn execute(
         Verb::Log(args) => commands::log::run(args, context).await,
         Verb::Export(args) => commands::export::run(args, context).await,
         Verb::Import(args) => commands::import::run(args, context).await,
+        // Done above.
+        _ => Ok(exit::DONE),
     };
     let closed = store.close().await;
     let code = outcome?;

@@ -55,7 +55,8 @@ mod transfer;
 
 #[cfg(feature = "redb")]
 pub use self::redb::{
-    CheckReport, Damage, Durability, Finding, Migrated, RedbStore, RedbStoreBuilder,
+    BackedUp, CheckReport, Compacted, Damage, Durability, Finding, Migrated, RedbStore,
+    RedbStoreBuilder, Repaired, Restored,
 };
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreBuilder};

@@ -4,13 +4,18 @@ use serde::Serialize;
 
 use super::FileContext;
 use crate::cli::args::{CheckArgs, Format};
+use crate::cli::confirm::confirm;
 use crate::cli::exit::{CORRUPT, DONE, Failure, Outcome};
-use crate::cli::report::{Listing, Row, View, counted};
+use crate::cli::report::{self, Listing, Row, View, counted, escape};
 use crate::store::{CheckReport, Finding};
 
-pub(crate) fn run(_args: &CheckArgs, context: FileContext<'_, '_>) -> Outcome {
+pub(crate) fn run(args: &CheckArgs, context: &mut FileContext<'_, '_>) -> Outcome {
+    if args.repair {
+        return repair(args, context);
+    }
     let report = context.on_file(context.builder().check())?;
     let FileContext { console, format, now, .. } = context;
+    let (format, now) = (*format, *now);
     let mut listing = Listing::new(format, console.screen, now);
     let rows = report.findings.iter().map(FindingRow::from);
     // What has no ID is told by the message that follows.
@@ -30,8 +35,62 @@ pub(crate) fn run(_args: &CheckArgs, context: FileContext<'_, '_>) -> Outcome {
         ))
 }
 
+fn repair(args: &CheckArgs, context: &mut FileContext<'_, '_>) -> Outcome {
+    report::require_object_format(context.format)?;
+    let path = context.location.path.display();
+    let question = format!(
+        "This needs {path} for itself: no process can open it until it is done. What cannot be \
+         read is lost to the application; the broken file is kept. Repair?"
+    );
+    confirm(context.console, &question, args.assent.yes)?;
+    let note = context.note(&args.reason);
+    let done = context.on_file(context.builder().repair(Some(&note)))?;
+    let saved = Saved {
+        records: done.records,
+        lost: done.lost.iter().map(ToString::to_string).collect(),
+        keys_lost: done.keys_lost,
+        everyone_ended: done.everyone_ended,
+        kept: done.kept.map(|path| path.display().to_string()),
+    };
+    report::object(context.console, context.format, &saved, |console| {
+        if console.quiet { String::new() } else { saved.text() }
+    })?;
+    Ok(DONE)
+}
+
+/// What a repair did.
+#[derive(Debug, Serialize)]
+struct Saved {
+    records: u64,
+    lost: Vec<String>,
+    keys_lost: bool,
+    everyone_ended: bool,
+    kept: Option<String>,
+}
+
+impl Saved {
+    fn text(&self) -> String {
+        let records = counted(self.records, "record");
+        let Some(kept) = &self.kept else {
+            return format!("{records}, nothing is damaged; nothing was done\n");
+        };
+        let mut text = format!("saved {records}; the broken file is {}\n", escape::line(kept));
+        if self.keys_lost {
+            text += "the keys were lost: there is a new one, and everybody has to sign in again\n";
+        }
+        if self.everyone_ended {
+            text += "it cannot be known which sessions had been ended: all are now\n";
+        }
+        if !self.lost.is_empty() {
+            let lost = self.lost.join("\n  ");
+            text += &["lost:\n  ", &lost, "\n"].concat();
+        }
+        text
+    }
+}
+
 /// `2 corrupt, 1 missing`
-pub(super) fn summary(report: &CheckReport) -> String {
+fn summary(report: &CheckReport) -> String {
     let counts = report.counts();
     let counts: Vec<_> =
         counts.iter().map(|(damage, count)| format!("{count} {}", damage.as_str())).collect();

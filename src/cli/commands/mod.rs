@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use super::args::{Format, Verb};
+use super::args::{Format, Reason, Verb};
 use super::console::Console;
-use super::exit::Outcome;
-use super::note::Noted;
+use super::exit::{DONE, Outcome};
+use super::holders;
+use super::note::{self, Noted};
 use super::open::{self, Location};
 use crate::error::Result;
 use crate::expiry::Timestamp;
 use crate::store::{Note, RedbStoreBuilder, SessionStore};
 
-pub(super) mod check;
+mod backup;
+mod check;
+mod compact;
 mod cookie;
 pub(super) mod expire;
 pub(super) mod export;
@@ -21,7 +24,9 @@ pub(super) mod inspect;
 pub(super) mod key;
 pub(super) mod list;
 pub(super) mod log;
+mod migrate;
 pub(super) mod purge;
+mod restore;
 mod secret;
 pub(super) mod stats;
 
@@ -41,6 +46,8 @@ pub(super) struct FileContext<'a, 'b> {
     pub(super) console: &'a mut Console<'b>,
     pub(super) format: Format,
     pub(super) now: Timestamp,
+    /// As it is typed.
+    pub(super) verb: &'static str,
 }
 
 impl FileContext<'_, '_> {
@@ -50,7 +57,17 @@ impl FileContext<'_, '_> {
 
     /// What became of a call on the file, for a person who may have named another one.
     fn on_file<T>(&self, result: Result<T>) -> Outcome<T> {
-        result.map_err(|error| self.location.explain(error, &self.console.program))
+        result.map_err(|error| {
+            let is_in_use = error.is_in_use();
+            let failure = self.location.explain(error, &self.console.program);
+            let holders = if is_in_use { holders::of(&self.location.path) } else { Vec::new() };
+            if holders.is_empty() { failure } else { failure.because(holders.join(", ")) }
+        })
+    }
+
+    fn note(&self, reason: &Reason) -> Note {
+        let reason = reason.text.clone().unwrap_or_default();
+        Note { reason, ..note::by_this_process(self.verb, self.now) }
     }
 }
 
@@ -62,10 +79,14 @@ impl<'a> Context<'a, '_> {
     }
 }
 
-/// Carries out a command on the file as a whole, if `verb` is one.
-pub(super) fn on_file(verb: &Verb, context: FileContext<'_, '_>) -> Option<Outcome> {
-    Some(match verb {
+/// Carries out a command on the file as a whole; see [`Verb::on_file`].
+pub(super) fn on_file(verb: &Verb, context: &mut FileContext<'_, '_>) -> Outcome {
+    match verb {
         Verb::Check(args) => check::run(args, context),
-        _ => return None,
-    })
+        Verb::Backup(args) => backup::run(args, context),
+        Verb::Restore(args) => restore::run(args, context),
+        Verb::Compact(args) => compact::run(args, context),
+        Verb::Migrate(args) => migrate::run(args, context),
+        _ => Ok(DONE),
+    }
 }

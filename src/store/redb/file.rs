@@ -84,6 +84,21 @@ pub(super) enum OlderSchema {
     Keep,
 }
 
+fn inode(meta: std::io::Result<fs::Metadata>) -> Option<(u64, u64)> {
+    meta.ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+/// Why a file is opened beside the one in hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OpenedBy {
+    /// As another process would.
+    Neighbour,
+    /// Alone, with a look at all of it.
+    Verifying,
+    /// As a copy of the one in hand, to be made or read.
+    Backup,
+}
+
 impl Opener {
     /// Opens the file, or creates it first, as configured.
     pub(super) fn open(&self, at: Timestamp) -> Result<Database> {
@@ -103,21 +118,30 @@ impl Opener {
     pub(super) fn open_existing(&self) -> Result<Database> {
         let database = match &self.storage {
             Some(storage) => self.database(|builder| storage.0(builder))?,
-            None => {
-                let file = self.checked_file()?;
-                space::fill_holes(&file);
-                let backend = self.backend(file)?;
-                self.database(|builder| builder.create_with_backend(backend))?
-            }
+            None => self.open_file()?,
         };
         let state = self.read_state(&database)?;
         if self.older_schema == OlderSchema::Migrate && state.schema < tables::SCHEMA {
-            migrate(&database)?;
+            migrate(&database, None)?;
         }
         if self.verify {
             verify(&database)?;
         }
         Ok(database)
+    }
+
+    fn open_file(&self) -> Result<Database> {
+        loop {
+            let file = self.checked_file()?;
+            space::fill_holes(&file);
+            let looked_at = inode(file.metadata());
+            let backend = self.backend(file)?;
+            let database = self.database(|builder| builder.create_with_backend(backend))?;
+            // Its place may have been taken while another process kept this one waiting.
+            if inode(fs::metadata(&self.path)) == looked_at {
+                return Ok(database);
+            }
+        }
     }
 
     fn backend(&self, file: File) -> Result<Grown<FileBackend>> {
@@ -171,9 +195,18 @@ impl Opener {
         catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(failure::panicked()))
     }
 
-    /// Without what may be done to a file, or asked of it, as it is opened.
-    pub(super) fn taking_it_as_it_is(self) -> Self {
-        Self { verify: false, older_schema: OlderSchema::Keep, missing: Missing::Refuse, ..self }
+    /// How the file at `path` is opened in the course of work on this one.
+    pub(super) fn opening(&self, path: PathBuf, by: OpenedBy) -> Self {
+        Self {
+            path,
+            exclusive: by == OpenedBy::Verifying,
+            verify: by == OpenedBy::Verifying,
+            older_schema: OlderSchema::Keep,
+            missing: Missing::Refuse,
+            mode: if by == OpenedBy::Backup { 0o600 } else { self.mode },
+            storage: None,
+            ..self.clone()
+        }
     }
 
     fn mode(&self) -> ConcurrencyMode {
@@ -346,7 +379,7 @@ impl Opener {
         }
     }
 
-    fn cannot_create(&self, error: &std::io::Error) -> Error {
+    pub(super) fn cannot_create(&self, error: &std::io::Error) -> Error {
         use std::io::ErrorKind as E;
         let path = self.shown();
         let kind = match error.kind() {
@@ -358,7 +391,7 @@ impl Opener {
         Error::new(kind, format!("{path} cannot be created: {error}"))
     }
 
-    fn sync_directory(&self) -> Result<()> {
+    pub(super) fn sync_directory(&self) -> Result<()> {
         File::open(directory_of(&self.path))
             .and_then(|directory| directory.sync_all())
             .map_err(|error| self.io("created", error))
@@ -374,10 +407,14 @@ impl Opener {
 }
 
 /// A file that is being made, removed again however that ends.
-struct Draft(PathBuf);
+pub(super) struct Draft(PathBuf);
 
 impl Draft {
-    fn new(path: &Path) -> Result<Self> {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn new(path: &Path) -> Result<Self> {
         let mut random = [0; 8];
         crate::id::fill_random(&mut random)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();

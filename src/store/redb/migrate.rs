@@ -7,9 +7,11 @@
 
 use redb::{Database, ReadableTable, WriteTransaction};
 
-use super::tables::{self, FileState, SCHEMA};
+use super::log::Noting;
+use super::tables::{self, FileState, LOG_SINCE, SCHEMA};
 use super::{failure, snapshot::shielded};
 use crate::error::{Error, Kind, Result};
+use crate::store::{Note, Tally};
 
 type Migration = fn(&WriteTransaction) -> Result<()>;
 
@@ -27,10 +29,10 @@ pub struct Migrated {
 }
 
 /// Carries out the migrations that `database` lacks.
-pub(super) fn migrate(database: &Database) -> Result<Migrated> {
+pub(super) fn migrate(database: &Database, note: Option<&Note>) -> Result<Migrated> {
     let mut from = None;
     loop {
-        let schema = shielded(|| step(database))?;
+        let schema = shielded(|| step(database, note))?;
         let from = *from.get_or_insert(schema);
         if schema >= SCHEMA {
             return Ok(Migrated { from, to: schema });
@@ -39,7 +41,7 @@ pub(super) fn migrate(database: &Database) -> Result<Migrated> {
 }
 
 /// Carries out one migration, if one is lacking. Answers the schema from before.
-fn step(database: &Database) -> Result<u32> {
+fn step(database: &Database, note: Option<&Note>) -> Result<u32> {
     let txn = database.begin_write().map_err(failure::before_commit)?;
     let mut state = {
         let meta = txn.open_table(tables::META).map_err(failure::before_commit)?;
@@ -58,6 +60,9 @@ fn step(database: &Database) -> Result<u32> {
     {
         let mut meta = txn.open_table(tables::META).map_err(failure::before_commit)?;
         meta.insert(tables::STATE, state.seal().as_slice()).map_err(failure::before_commit)?;
+    }
+    if let Some(note) = note.filter(|_| state.schema >= LOG_SINCE) {
+        Noting::new(note.clone())?.write(&txn, Tally::default())?;
     }
     txn.commit().map_err(failure::in_commit)?;
     Ok(schema)
@@ -116,6 +121,6 @@ mod tests {
         assert_eq!(entries_after_an_end(RedbStore::builder(&path)).await, 1);
         assert_eq!(entries_after_an_end(tool).await, 2);
         let database = Database::create(&path).unwrap();
-        assert_eq!(migrate(&database).unwrap(), Migrated { from: SCHEMA, to: SCHEMA });
+        assert_eq!(migrate(&database, None).unwrap(), Migrated { from: SCHEMA, to: SCHEMA });
     }
 }

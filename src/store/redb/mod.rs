@@ -58,7 +58,7 @@ mod writer;
 
 pub use self::builder::{Durability, RedbStoreBuilder};
 pub use self::migrate::Migrated;
-pub use self::upkeep::{CheckReport, Damage, Finding};
+pub use self::upkeep::{BackedUp, CheckReport, Compacted, Damage, Finding, Repaired, Restored};
 
 /// A store in a redb file. Cheap to clone; clones share the file and its threads.
 ///

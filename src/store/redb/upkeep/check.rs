@@ -32,11 +32,7 @@ pub(super) fn check(opener: &Opener, wait: Duration) -> Result<CheckReport> {
 /// What is damaged at that moment.
 pub(super) fn examine(pinned: &Pinned) -> CheckReport {
     let mut report = CheckReport::default();
-    // Verifies every page there is.
-    let mut builder = builder();
-    builder.set_check_integrity_on_open(true);
-    let view = pinned.to_recover();
-    match opened(|| builder.create_with_backend(view)) {
+    match open_verified(pinned) {
         Ok(database) => look_around(&database, &mut report),
         Err(error) => {
             let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
@@ -45,6 +41,14 @@ pub(super) fn examine(pinned: &Pinned) -> CheckReport {
         }
     }
     report
+}
+
+/// Opens the file after a look at every page of it.
+pub(super) fn open_verified(pinned: &Pinned) -> Result<Database> {
+    let mut builder = builder();
+    builder.set_check_integrity_on_open(true);
+    let view = pinned.to_recover();
+    opened(|| builder.create_with_backend(view))
 }
 
 /// Reads the file without looking at the checksums of pages.

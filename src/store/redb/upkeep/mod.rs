@@ -4,21 +4,31 @@
 //! opens the file on its own, as another process would.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::builder::RedbStoreBuilder;
+use self::backup::Restore;
+use super::builder::{Config, RedbStoreBuilder};
 use super::failure;
-use super::file::Opener;
+use super::file::{OpenedBy, Opener};
+use super::migrate::{Migrated, migrate};
 use super::shared::spawn;
 use crate::error::{Error, Kind, Result};
+use crate::expiry::Timestamp;
+use crate::store::Note;
 
+mod backup;
 mod check;
+mod draft;
 mod pin;
+mod rebuild;
 mod report;
 mod view;
 mod walk;
 
+pub use self::backup::{BackedUp, Restored};
+pub use self::rebuild::{Compacted, Repaired};
 pub use self::report::{CheckReport, Damage, Finding};
 pub(super) use self::walk::verify;
 
@@ -41,6 +51,71 @@ impl RedbStoreBuilder {
     /// ```
     pub fn check(&self) -> Result<CheckReport> {
         check::check(&self.config.opener, self.config.wait)
+    }
+
+    /// Saves what can be read of a damaged file, keys and log too, into a new one that takes its
+    /// place; the broken one is kept beside it as `NAME.broken-TIME`. Does nothing to a sound file.
+    ///
+    /// Needs the file alone: `is_in_use()` if another process has it open. Where what ended
+    /// sessions cannot be read, everyone's are ended, so that none comes back to life.
+    pub fn repair(&self, note: Option<&Note>) -> Result<Repaired> {
+        rebuild::repair(&self.config.opener, note, self.config.clock.now())
+    }
+
+    /// Writes the file anew, as small as what it holds. Needs the file alone (`is_in_use()`), and
+    /// room for the new file beside it. `is_corrupt()` if it is damaged; it is then left as it is.
+    pub fn compact(&self, note: Option<&Note>) -> Result<Compacted> {
+        rebuild::compact(&self.config.opener, note, self.config.clock.now())
+    }
+
+    /// Copies the file, as it is at one moment, to `to`, where there must be nothing yet, readable
+    /// by its owner only. Works beside processes that use the file, and holds none of them up
+    /// unless the file grows by more than a quarter, or 64 MiB, meanwhile.
+    ///
+    /// The copy is looked at as by [`check`](Self::check) before it gets its name; `is_corrupt()`
+    /// if the file is damaged. `is_full()` if there is no room for it; nothing is left then.
+    pub fn backup(&self, to: impl AsRef<Path>) -> Result<BackedUp> {
+        let now = self.config.clock.now();
+        backup::backup(&self.config.opener, self.config.wait, to.as_ref(), now)
+    }
+
+    /// When the file was made by [`backup`](Self::backup); `None` if it was not, or has been
+    /// restored since.
+    pub fn copied_at(&self) -> Result<Option<Timestamp>> {
+        backup::copied_at(&self.config.opener, self.config.wait)
+    }
+
+    /// Puts a copy of the backup `from` in the place of the file, which need not exist; the former
+    /// one is kept beside it as `NAME.replaced-TIME`.
+    ///
+    /// What ended since the backup was made lives again, and keys are those of that time. With
+    /// `end_everyone` all sessions in it are ended before it takes the place. Needs the file alone:
+    /// `is_in_use()`. `is_corrupt()` if the backup is damaged; nothing is changed then.
+    pub fn restore(
+        &self,
+        from: impl AsRef<Path>,
+        end_everyone: bool,
+        note: Option<&Note>,
+    ) -> Result<Restored> {
+        let Config { opener, clock, wait, keep_ended, .. } = &self.config;
+        let (from, at, keep_ended) = (from.as_ref(), clock.now(), *keep_ended);
+        let restore = Restore { from, end_everyone, note, at, keep_ended };
+        backup::restore(opener, *wait, &restore)
+    }
+
+    /// Brings a file of an older version to this version's schema, beside processes that use it.
+    ///
+    /// `is_version_mismatch()` if it is of a newer version.
+    pub fn migrate(&self, note: Option<&Note>) -> Result<Migrated> {
+        let opener =
+            self.config.opener.opening(self.config.opener.path.clone(), OpenedBy::Neighbour);
+        let note = note.cloned();
+        within(self.config.wait, &opener, move |opener| {
+            let database = opener.open_existing()?;
+            let migrated = migrate(&database, note.as_ref())?;
+            database.close().map_err(failure::before_commit)?;
+            Ok(migrated)
+        })
     }
 }
 

@@ -20,7 +20,7 @@ use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use super::super::failure;
-use super::super::file::Opener;
+use super::super::file::{OpenedBy, Opener};
 use super::view::{Head, View};
 use crate::error::{Error, Result};
 
@@ -60,7 +60,7 @@ impl Pinned {
                 | DatabaseError::UpgradeRequired(_)),
             )) => Err(opener.refused(error)),
             // Whoever opens it next has to repair it first.
-            Ok(Err(_)) | Err(_) => Self::detached(opener, file),
+            Ok(Err(_)) | Err(_) => Self::held(opener, Arc::new(file)),
         }
     }
 
@@ -92,10 +92,16 @@ impl Pinned {
         }
     }
 
-    fn detached(opener: &Opener, file: File) -> Result<Self> {
+    /// The file of which the caller keeps every other process out.
+    pub(super) fn held(opener: &Opener, file: Arc<File>) -> Result<Self> {
         let head = Head::read(&file).map_err(|error| unreadable(opener, error))?;
         let len = len_of(opener, &file)?;
-        Ok(Self { file: Arc::new(file), head, len, brake: Arc::default(), kept: None })
+        Ok(Self { file, head, len, brake: Arc::default(), kept: None })
+    }
+
+    /// Size of the file at that moment.
+    pub(super) fn len(&self) -> u64 {
+        self.len
     }
 
     /// Whether the file can still be the one of that moment.
@@ -174,7 +180,8 @@ impl Brake {
     /// Failing to is no reason to stop reading.
     fn hold(&mut self) {
         if self.writer.is_none() {
-            let opener = Opener { exclusive: false, ..self.opener.clone() }.taking_it_as_it_is();
+            let path = self.opener.path.clone();
+            let opener = self.opener.opening(path, OpenedBy::Neighbour);
             self.writer = opener.open_existing().ok();
         }
         let Some(database) = &self.writer else { return };

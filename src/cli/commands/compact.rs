@@ -1,0 +1,30 @@
+//! `compact`: write the file anew, as small as what it holds.
+
+use serde::Serialize;
+
+use super::FileContext;
+use crate::cli::args::CompactArgs;
+use crate::cli::exit::{DONE, Outcome};
+use crate::cli::report;
+
+#[derive(Serialize)]
+struct Done {
+    bytes_before: u64,
+    bytes_after: u64,
+}
+
+pub(crate) fn run(args: &CompactArgs, context: &mut FileContext<'_, '_>) -> Outcome {
+    report::require_object_format(context.format)?;
+    context.console.note("no process can open the file until this is done");
+    let note = context.note(&args.reason);
+    let done = context.on_file(context.builder().compact(Some(&note)))?;
+    let done = Done { bytes_before: done.bytes_before, bytes_after: done.bytes_after };
+    report::object(context.console, context.format, &done, |console| {
+        if console.quiet {
+            return String::new();
+        }
+        let (before, after) = (report::size(done.bytes_before), report::size(done.bytes_after));
+        format!("the file had {before} and has {after} now\n")
+    })?;
+    Ok(DONE)
+}

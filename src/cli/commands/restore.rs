@@ -1,0 +1,89 @@
+//! `restore`: put a backup in the place of the file.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::FileContext;
+use crate::cli::args::RestoreArgs;
+use crate::cli::confirm::confirm;
+use crate::cli::exit::{DONE, FAILED, Failure, Outcome};
+use crate::cli::open;
+use crate::cli::report::{self, counted, escape};
+use crate::cli::time::{Instant, relative};
+use crate::expiry::Timestamp;
+
+#[derive(Serialize)]
+struct Done {
+    path: String,
+    records: u64,
+    copied_at: Option<Instant>,
+    everyone_ended: bool,
+    kept: Option<String>,
+}
+
+pub(crate) fn run(args: &RestoreArgs, context: &mut FileContext<'_, '_>) -> Outcome {
+    report::require_object_format(context.format)?;
+    let from = open::Location::find(Some(&args.file), None);
+    let copied_at = open::builder(&from, context.wait).copied_at();
+    let copied_at = copied_at.map_err(|error| {
+        if error.is_not_found() {
+            return Failure::new(FAILED, format!("there is no backup at {}", args.file.display()));
+        }
+        from.explain(error, &context.console.program)
+    })?;
+    let question = question(args, copied_at, context);
+    confirm(context.console, &question, args.assent.yes)?;
+    let note = context.note(&args.reason);
+    let done = context.builder().restore(&args.file, args.expire_all, Some(&note));
+    let done = context.on_file(done)?;
+    let kept = done.kept.map(|path| path.display().to_string());
+    let done = Done {
+        path: context.location.path.display().to_string(),
+        records: done.records,
+        copied_at: done.copied_at.map(Instant),
+        everyone_ended: done.everyone_ended,
+        kept,
+    };
+    report::object(context.console, context.format, &done, |console| {
+        if console.quiet {
+            return String::new();
+        }
+        let records = counted(done.records, "record");
+        let mut text = format!("restored {records} to {}", escape::line(&done.path));
+        if done.everyone_ended {
+            text += "; every session in it is ended";
+        }
+        if let Some(kept) = &done.kept {
+            text += &["; the former file is ", &escape::line(kept)].concat();
+        }
+        text + "\n"
+    })?;
+    Ok(DONE)
+}
+
+fn question(
+    args: &RestoreArgs,
+    copied_at: Option<Timestamp>,
+    context: &FileContext<'_, '_>,
+) -> String {
+    let age = match copied_at {
+        Some(at) => format!("was made {} ({})", relative(at, context.now), Instant(at)),
+        None => format!("does not say when it was made{}", changed_at(args, context.now)),
+    };
+    let then = if args.expire_all {
+        "Every session in it is ended."
+    } else {
+        "What ended since then lives again: logouts, `expire`, retired keys. --expire-all ends \
+         every session in it."
+    };
+    format!("The backup {age}. {then} Put it in the place of {}?", context.location.path.display())
+}
+
+fn changed_at(args: &RestoreArgs, now: Timestamp) -> String {
+    let modified = std::fs::metadata(&args.file).and_then(|meta| meta.modified());
+    modified.map(|at: SystemTime| Timestamp::from(at)).map_or_else(
+        |_| String::new(),
+        |at| format!("; it was last changed {} ({})", relative(at, now), Instant(at)),
+    )
+}
