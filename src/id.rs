@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::error::{Error, Kind, Result};
+use crate::random::fill_token;
 
 const SHARD_BYTES: usize = 2;
 const SECRET_BYTES: usize = 32;
@@ -30,19 +31,20 @@ impl SessionToken {
     /// Length in bytes.
     pub const LEN: usize = SHARD_BYTES + SECRET_BYTES;
 
-    /// A new token, 256 random bits from the operating system's generator.
+    /// A new token, 256 random bits from the operating system's generator, which each thread asks
+    /// for thirty tokens at a time.
     ///
     /// Fails if the generator fails; there is no other source to fall back on.
     pub fn generate() -> Result<Self> {
         let mut bytes = [0; Self::LEN];
-        fill_random(&mut bytes)?;
+        fill_token(&mut bytes)?;
         Ok(Self(bytes))
     }
 
     /// A new token in the same shard.
     pub fn renewed(&self) -> Result<Self> {
         let mut bytes = self.0;
-        fill_random(&mut bytes[SHARD_BYTES..])?;
+        fill_token(&mut bytes[SHARD_BYTES..])?;
         Ok(Self(bytes))
     }
 
@@ -78,16 +80,6 @@ impl fmt::Debug for SessionToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SessionToken(..)")
     }
-}
-
-/// Fills `bytes` from the operating system's generator.
-pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<()> {
-    getrandom::fill(bytes).map_err(|source| {
-        Error::new(
-            Kind::Unavailable,
-            format!("the operating system's random generator failed: {source}"),
-        )
-    })
 }
 
 /// The name of a session: database key, log field, what the CLI prints.

@@ -61,6 +61,7 @@ mod keyring;
 #[cfg(feature = "axum")]
 pub mod middleware;
 mod origin;
+mod random;
 pub mod record;
 #[cfg_attr(
     not(feature = "axum"),

@@ -2,17 +2,20 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::mac::{Begun, Prepared};
+use super::scope::Scope;
+use super::seal::VERSION;
 use super::weak;
 use crate::error::{Error, Kind, Result};
 use crate::expiry::Timestamp;
-use crate::id::fill_random;
+use crate::random::fill_random;
 
 /// Length of a MAC: HMAC-SHA256, not truncated.
 pub(crate) const MAC_BYTES: usize = 32;
@@ -140,7 +143,14 @@ struct Secret {
     bytes: Zeroizing<Box<[u8]>>,
     /// With the key's two blocks already hashed, which is half the cost of a short MAC.
     mac: Hmac<Sha256>,
+    /// The same, for cookies.
+    cookies: Prepared,
+    /// What the cookies of each scope begin with, hashed when the first of them is met.
+    begun: [OnceLock<(Scope, Begun)>; KEPT_SCOPES],
 }
+
+/// An application has a layer or two; cookies of further ones cost two compressions more.
+const KEPT_SCOPES: usize = 4;
 
 impl Key {
     /// Least length of a secret, in bytes.
@@ -198,6 +208,8 @@ impl Key {
                 id_text: id.to_string().into(),
                 bytes: Zeroizing::new(secret.into()),
                 mac,
+                cookies: Prepared::new(secret).ok_or_else(wrong_length)?,
+                begun: Default::default(),
             }),
             id,
             created_at: Timestamp::from_millis(0),
@@ -255,6 +267,25 @@ impl Key {
     /// True if `mac` is the MAC over `parts`. Takes the same time wherever they differ.
     pub(crate) fn verifies(&self, parts: [&[u8]; 2], mac: &[u8; MAC_BYTES]) -> bool {
         self.absorb(parts).verify_slice(mac).is_ok()
+    }
+
+    /// The MAC of a cookie: over its scope, version and this key's ID, and the text of its token.
+    pub(super) fn mac_of_token<const N: usize>(&self, scope: &Scope, text: &[u8; N]) -> [u8; 32] {
+        let Secret { cookies, begun, .. } = &*self.secret;
+        for place in begun {
+            let (known, begun) = place.get_or_init(|| (scope.clone(), self.begin(scope)));
+            if known == scope {
+                return cookies.mac(begun, text);
+            }
+        }
+        cookies.mac(&self.begin(scope), text)
+    }
+
+    fn begin(&self, scope: &Scope) -> Begun {
+        let beginning = [&*scope.context, VERSION, self.id_text().as_bytes(), b"."].concat();
+        let (blocks, rest) = beginning.as_chunks();
+        debug_assert!(rest.is_empty(), "a scope is as long as makes whole blocks");
+        self.secret.cookies.begin(blocks)
     }
 
     #[inline]

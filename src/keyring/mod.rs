@@ -6,7 +6,9 @@
 
 mod codec;
 mod key;
+mod mac;
 mod ring;
+mod scope;
 mod seal;
 #[cfg(test)]
 mod tests;
@@ -16,7 +18,8 @@ pub use key::{Key, KeyId, KeyState};
 pub use ring::KeyRing;
 
 pub(crate) use key::MAC_BYTES;
-pub(crate) use seal::{Refusal, SEALED_LEN, Scope, Unsealed, seal, unseal};
+pub(crate) use scope::Scope;
+pub(crate) use seal::{Refusal, SEALED_LEN, Unsealed, seal, unseal};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;

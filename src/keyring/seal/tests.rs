@@ -12,11 +12,11 @@ const NAME: &str = "__Host-sid";
 // Computed outside this crate, from the description of the format alone.
 const KNOWN_KEY_ID: &str = "bbc8774f";
 const KNOWN_COOKIE: &str = "1.bbc8774f.AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyAhIg.\
-                            HcHQO9L-2arELLvwKGuuxzv-I8WDDK7Cdgq-5TWLNrc";
+                            XeLGJ48T8b8dIJa7q1cSByAwy63VgqfubtOpXtUeG-c";
 const KNOWN_OTHER_COOKIE: &str = "1.bbc8774f.AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyAhIg.\
-                                  4nWgpHF2uG_gA7Ptm6s0_DZTlcf7ohAM4pLtowGi39k";
+                                  Y7gKoSHXw1auBhiedc61xe8RmF_9TrmdeSe3kFvUASw";
 const KNOWN_HEADER: &str = "1.bbc8774f.AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyAhIg.\
-                            AOKXfHtylB9HIe9zrhUR0jdtaTu1A32uf9mnpkYYpVc";
+                            65QPD0MpjpQsqnQ1zlMB7Ol1dBJZKf1lIVl9OVkGpEU";
 
 fn known_secret() -> [u8; 32] {
     Sha256::digest(b"known-answer key").into()

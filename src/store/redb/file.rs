@@ -416,7 +416,7 @@ impl Draft {
 
     pub(super) fn new(path: &Path) -> Result<Self> {
         let mut random = [0; 8];
-        crate::id::fill_random(&mut random)?;
+        crate::random::fill_random(&mut random)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let draft = format!(".{name}.{:016x}.new", u64::from_le_bytes(random));
         Ok(Self(directory_of(path).join(draft)))

@@ -22,7 +22,7 @@ pub(super) struct Noting {
 impl Noting {
     pub(super) fn new(note: Note) -> Result<Self> {
         let mut nonce = [0; 8];
-        crate::id::fill_random(&mut nonce)?;
+        crate::random::fill_random(&mut nonce)?;
         Ok(Self { note, nonce: u64::from_le_bytes(nonce), number: AtomicU64::new(0) })
     }
 

@@ -255,7 +255,7 @@ pub(super) async fn pause_after(conflicts: u32, until: Instant) -> Result<()> {
     }
     if conflicts > 3 {
         let mut byte = [0];
-        crate::id::fill_random(&mut byte)?;
+        crate::random::fill_random(&mut byte)?;
         let longest = u64::from(conflicts.min(16)) * 100;
         let micros = longest * u64::from(byte[0]) / 255;
         tokio::time::sleep(std::time::Duration::from_micros(micros)).await;
