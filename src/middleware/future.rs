@@ -10,12 +10,12 @@ use axum_core::response::{IntoResponse, Response};
 use pin_project_lite::pin_project;
 
 use super::headers::ClosingRequest;
-use crate::session::{Closed, Closing, Inner};
+use crate::session::{Closed, Closing, Finished, Inner};
 
 pin_project! {
     /// The response future of [`SessionService`](super::SessionService).
     ///
-    /// Finishing is boxed only if there is something to commit.
+    /// Finishing is boxed only if there is something to wait for.
     pub struct ResponseFuture<F> {
         #[pin]
         handler: F,
@@ -31,12 +31,15 @@ enum Phase {
         request: ClosingRequest,
     },
     Finishing {
-        finish: Pin<Box<dyn Future<Output = Closing> + Send>>,
+        finish: Finish,
         /// Taken when it is complete.
         response: Option<Response>,
+        session: Arc<Inner>,
         request: ClosingRequest,
     },
 }
+
+type Finish = Pin<Box<dyn Future<Output = Closing> + Send>>;
 
 impl<F> ResponseFuture<F> {
     pub(super) fn aside(handler: F) -> Self {
@@ -68,19 +71,27 @@ where
                         failed: response.status().is_server_error(),
                         is_activity: request.is_activity,
                     };
-                    if let Some(closing) = Inner::finish_now(session, closed) {
-                        return Poll::Ready(Ok(request.dress(response, closing)));
-                    }
-                    *this.phase = Phase::Finishing {
-                        finish: Box::pin(Arc::clone(session).finish(closed)),
-                        response: Some(response),
-                        request: request.clone(),
+                    let finish: Finish = match Inner::finish_now(session, closed) {
+                        Finished::Closed(closing) => {
+                            return Poll::Ready(Ok(request.dress(
+                                session.shared(),
+                                response,
+                                closing,
+                            )));
+                        }
+                        Finished::Asked(asked) => {
+                            Box::pin(Arc::clone(session).finish_asked(asked, closed))
+                        }
+                        Finished::NotNow => Box::pin(Arc::clone(session).finish(closed)),
                     };
+                    let (session, request) = (Arc::clone(session), request.clone());
+                    *this.phase =
+                        Phase::Finishing { finish, response: Some(response), session, request };
                 }
-                Phase::Finishing { finish, response, request } => {
+                Phase::Finishing { finish, response, session, request } => {
                     let closing = ready!(finish.as_mut().poll(context));
                     let response = response.take().unwrap_or_default();
-                    return Poll::Ready(Ok(request.dress(response, closing)));
+                    return Poll::Ready(Ok(request.dress(session.shared(), response, closing)));
                 }
             }
         }

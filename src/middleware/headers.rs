@@ -1,21 +1,20 @@
 //! The headers of the response.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum_core::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, COOKIE, ORIGIN, REFERER, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::layer::{Config, ErrorHook};
+use super::layer::ErrorHook;
 use crate::error::{Error, Kind};
 use crate::header::HeaderOptions;
-use crate::session::{Closing, ClosingCookie};
+use crate::session::{Closing, ClosingCookie, Shared};
 
 /// What is kept of a request until its response leaves.
 #[derive(Clone)]
 pub(super) struct ClosingRequest {
-    pub(super) config: Arc<Config>,
+    pub(super) on_error: Option<ErrorHook>,
     pub(super) is_activity: bool,
     /// The page that made the request says it came over plain HTTP.
     pub(super) plain_http: bool,
@@ -23,21 +22,26 @@ pub(super) struct ClosingRequest {
 
 impl ClosingRequest {
     /// The response as it leaves.
-    pub(super) fn dress(&self, mut response: Response, closing: Closing) -> Response {
+    pub(super) fn dress(
+        &self,
+        shared: &Shared,
+        mut response: Response,
+        closing: Closing,
+    ) -> Response {
         let Closing { consulted, cookie, error } = closing;
         if let Some(error) = error {
             response = error.into_response();
         }
-        let value = cookie.map(|cookie| self.value_of(cookie)).transpose();
+        let value = cookie.map(|cookie| self.value_of(shared, cookie)).transpose();
         let value = value.unwrap_or_else(|error| {
             response = error.into_response();
             None
         });
-        if let Some(hook) = &self.config.on_error {
+        if let Some(hook) = &self.on_error {
             response = hooked(hook, response);
         }
         let headers = response.headers_mut();
-        let own = self.config.shared.settings.header.as_ref().map(HeaderOptions::header_name);
+        let own = shared.settings.header.as_ref().map(HeaderOptions::header_name);
         if let Some(value) = value {
             match own {
                 None => drop(headers.append(SET_COOKIE, value)),
@@ -53,13 +57,13 @@ impl ClosingRequest {
     }
 
     /// What stands in `Set-Cookie`, or in the header of the layer's own.
-    fn value_of(&self, cookie: ClosingCookie) -> Result<HeaderValue, Error> {
-        let settings = &self.config.shared.settings;
+    fn value_of(&self, shared: &Shared, cookie: ClosingCookie) -> Result<HeaderValue, Error> {
+        let settings = &shared.settings;
         let text = match (cookie, &settings.header) {
             (ClosingCookie::Set { value, .. }, Some(_)) => value,
             (ClosingCookie::Delete, Some(_)) => String::new(),
             (ClosingCookie::Set { value, max_age }, None) => {
-                self.warn_of_plain_http();
+                self.warn_of_plain_http(shared);
                 settings.cookie.set_cookie(&value, max_age)
             }
             (ClosingCookie::Delete, None) => settings.cookie.delete_cookie(),
@@ -70,8 +74,8 @@ impl ClosingRequest {
         Ok(value)
     }
 
-    fn warn_of_plain_http(&self) {
-        if self.plain_http && !self.config.warned.swap(true, Ordering::Relaxed) {
+    fn warn_of_plain_http(&self, shared: &Shared) {
+        if self.plain_http && !shared.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "a Secure session cookie was set for a page on http://, where browsers drop it; \
                  CookieOptions::insecure_http() is for development without TLS"
@@ -80,11 +84,9 @@ impl ClosingRequest {
     }
 }
 
-impl Config {
-    /// Whether the warning about plain HTTP is still to be given.
-    pub(super) fn may_warn(&self) -> bool {
-        self.shared.settings.cookie.is_secure() && !self.warned.load(Ordering::Relaxed)
-    }
+/// Whether the warning about plain HTTP is still to be given.
+pub(super) fn may_warn(shared: &Shared) -> bool {
+    shared.settings.cookie.is_secure() && !shared.warned.load(Ordering::Relaxed)
 }
 
 /// Lets the application turn an error into a response of its own.

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum_core::response::Response;
@@ -70,8 +69,6 @@ pub(super) struct Config {
     pub(super) skip: Vec<Predicate>,
     pub(super) touch_when: Option<Predicate>,
     pub(super) on_error: Option<ErrorHook>,
-    /// Whether the warning about a Secure cookie over plain HTTP was given.
-    pub(super) warned: Arc<AtomicBool>,
 }
 
 impl<S: SessionStore> SessionLayer<S> {
@@ -95,7 +92,6 @@ impl<S: SessionStore, R: Realm> SessionLayer<S, R> {
             skip: Vec::new(),
             touch_when: None,
             on_error: None,
-            warned: Arc::default(),
         };
         Self { config: Arc::new(config), marker: PhantomData }
     }

@@ -11,7 +11,7 @@ use http::{HeaderMap, Request};
 use tower_service::Service;
 
 use super::future::ResponseFuture;
-use super::headers::{ClosingRequest, claims_plain_http};
+use super::headers::{ClosingRequest, claims_plain_http, may_warn};
 use super::layer::Config;
 use crate::session::{Carried, Inner, Realm, Session, Settings};
 
@@ -66,9 +66,9 @@ where
         let carried = carried(request.headers(), &self.config.shared.settings);
         let session = Arc::new(Inner::carrying(Arc::clone(&self.config.shared), carried));
         let closing = ClosingRequest {
-            config: Arc::clone(&self.config),
+            on_error: self.config.on_error.clone(),
             is_activity,
-            plain_http: self.config.may_warn() && claims_plain_http(request.headers()),
+            plain_http: may_warn(&self.config.shared) && claims_plain_http(request.headers()),
         };
         request.extensions_mut().insert(Session::<R>::from_inner(Arc::clone(&session)));
         ResponseFuture::new(self.inner.call(request), session, closing)

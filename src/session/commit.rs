@@ -9,7 +9,7 @@
 
 use super::Inner;
 use super::shared::broken_contract;
-use super::state::{CookieDue, Live, Lost, Staged, Step};
+use super::state::{CookieDue, Lost, Step};
 use crate::error::{Error, Kind, Result};
 use crate::id::{SessionId, SessionToken};
 use crate::keyring::seal;
@@ -115,8 +115,9 @@ impl Inner {
         };
         match self.shared.commit(token.id(), op).await? {
             Outcome::Committed(record) => {
-                self.state.lock().settle(&draft, version);
-                self.install_new(token, record, cookie, signs_in.as_deref());
+                let mut state = self.state.lock();
+                state.settle(&draft, version);
+                state.install_new(token, record, cookie, signs_in.as_deref());
                 Ok(true)
             }
             Outcome::Exists => Ok(false),
@@ -154,8 +155,9 @@ impl Inner {
         };
         match self.shared.commit(id, op).await? {
             Outcome::Committed(record) => {
-                self.state.lock().settle(&draft, version);
-                self.install_new(token, record, cookie, signs_in.as_deref());
+                let mut state = self.state.lock();
+                state.settle(&draft, version);
+                state.install_new(token, record, cookie, signs_in.as_deref());
                 Ok(true)
             }
             Outcome::Exists => {
@@ -167,7 +169,8 @@ impl Inner {
             Outcome::Absent(absence) => match self.earlier_try(&token, absence).await? {
                 // How much of the draft it took is not known: all of it goes into the next step.
                 Some(record) => {
-                    self.install_new(token, record, cookie, signs_in.as_deref());
+                    let mut state = self.state.lock();
+                    state.install_new(token, record, cookie, signs_in.as_deref());
                     Ok(false)
                 }
                 None => self.renewal_lost(absence, signs_in.is_some()),
@@ -199,25 +202,6 @@ impl Inner {
         state.live = None;
         state.lost = Some(lost);
         Ok(false)
-    }
-
-    /// The session is the one of `token` now, and `user` is signed in if it was a login. What a
-    /// clone of the handle has staged meanwhile stays, for a token after this one.
-    fn install_new(&self, token: SessionToken, record: Record, cookie: String, user: Option<&str>) {
-        let mut state = self.state.lock();
-        let id = token.id();
-        tracing::debug!(%id, "session committed under a new ID");
-        let read_at = record.last_seen_at();
-        state.live = Some(Live { id, token: Some(token), record, read_at });
-        state.lost = None;
-        state.staged = state
-            .staged
-            .take()
-            .filter(|staged| staged.user.as_deref() != user)
-            .map(|staged| Staged { token: None, ..staged });
-        state.create_empty = false;
-        state.resign = false;
-        state.cookie = CookieDue::Set(cookie);
     }
 
     fn login_of(&self, user: Option<Box<str>>) -> Option<Login> {

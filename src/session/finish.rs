@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use super::Inner;
 use super::commit::Head;
-use super::shared::Shared;
-use super::state::{CookieDue, State};
+use super::shared::{Shared, broken_contract};
+use super::state::{CookieDue, Lost, State};
 use crate::error::{Error, Result};
+use crate::id::SessionToken;
+use crate::keyring::seal;
+use crate::store::{Answer, Draft, Freshness, Op, Outcome};
 
 /// What the response is to carry.
 #[derive(Default)]
@@ -34,14 +37,30 @@ pub(crate) struct Closed {
 }
 
 impl Inner {
-    /// The response phase, if there is nothing to wait for.
-    pub(crate) fn finish_now(this: &mut Arc<Self>, closed: Closed) -> Option<Closing> {
+    /// The response phase, as far as there is nothing to wait for.
+    pub(crate) fn finish_now(this: &mut Arc<Self>, closed: Closed) -> Finished {
         // Nearly always every handle is gone by now, and nobody is to be kept out.
         if let Some(Self { shared, state, .. }) = Arc::get_mut(this) {
-            return close_now(shared, state.get_mut(), closed);
+            return finish_alone(shared, state.get_mut(), closed);
         }
-        let _turn = this.turn.try_lock().ok()?;
-        close_now(&this.shared, &mut this.state.lock(), closed)
+        let Ok(_turn) = this.turn.try_lock() else { return Finished::NotNow };
+        match close_now(&this.shared, &mut this.state.lock(), closed) {
+            Some(closing) => Finished::Closed(closing),
+            None => Finished::NotNow,
+        }
+    }
+
+    /// The response phase from the store's answer on.
+    pub(crate) async fn finish_asked(self: Arc<Self>, asked: Asked, closed: Closed) -> Closing {
+        let answered = asked.answer.await;
+        let closing = {
+            let mut state = self.state.lock();
+            close_answered(&self.shared, &mut state, asked.new, answered, closed)
+        };
+        match closing {
+            Some(closing) => closing,
+            None => self.finish(closed).await,
+        }
     }
 
     /// The response phase.
@@ -91,6 +110,89 @@ impl Inner {
             self.state.lock().cookie = CookieDue::Set(value);
         }
     }
+}
+
+/// Where the response phase is when it has to wait, if it has to.
+pub(crate) enum Finished {
+    Closed(Closing),
+    /// For the store's answer.
+    Asked(Asked),
+    /// For others, or for more than one step.
+    NotNow,
+}
+
+/// A commit that the store was asked for.
+pub(crate) struct Asked {
+    answer: Answer<Outcome>,
+    /// Token and cookie of a session that is new with it.
+    new: Option<(SessionToken, String)>,
+}
+
+/// Commits what nearly every response has to commit, changes of one session or those that make
+/// one, without the turns, copies and futures that only several handles need: nobody else has one.
+fn finish_alone(shared: &Shared, state: &mut State, closed: Closed) -> Finished {
+    if let Some(closing) = close_now(shared, state, closed) {
+        return Finished::Closed(closing);
+    }
+    let Some(Asked { answer, new }) = ask(shared, state, closed) else { return Finished::NotNow };
+    match answer.now() {
+        Ok(answered) => match close_answered(shared, state, new, answered, closed) {
+            Some(closing) => Finished::Closed(closing),
+            None => Finished::NotNow,
+        },
+        Err(answer) => Finished::Asked(Asked { answer, new }),
+    }
+}
+
+/// Asks the store for the one commit that is due, if it is a plain one.
+fn ask(shared: &Shared, state: &State, closed: Closed) -> Option<Asked> {
+    let is_plain = !state.draft.is_empty()
+        && state.draft.remember.is_none()
+        && state.staged.is_none()
+        && state.lost.is_none()
+        && !state.resign
+        && (closed.failed || !shared.settings.create_always);
+    if !is_plain {
+        return None;
+    }
+    let draft = state.draft.clone();
+    if let Some(live) = &state.live {
+        return Some(Asked { answer: shared.ask(live.id, Op::Merge(draft)), new: None });
+    }
+    let ring = shared.store.keys(Freshness::Recent).now().ok()?.ok()?;
+    let token = SessionToken::generate().ok()?;
+    let cookie = seal(&ring, &shared.settings.scope, &token);
+    let realm = shared.settings.realm.map(Into::into);
+    let answer = shared.ask(token.id(), Op::Create { realm, draft, login: None });
+    Some(Asked { answer, new: Some((token, cookie)) })
+}
+
+/// What the response carries after this answer; `None` if there has to be another step.
+fn close_answered(
+    shared: &Shared,
+    state: &mut State,
+    new: Option<(SessionToken, String)>,
+    answered: Result<Outcome>,
+    closed: Closed,
+) -> Option<Closing> {
+    let committed = match (answered, new) {
+        (Ok(Outcome::Committed(record)), new) => {
+            state.draft = Draft::default();
+            match (new, &mut state.live) {
+                (Some((token, cookie)), _) => state.install_new(token, record, cookie, None),
+                (None, Some(live)) => live.record = record,
+                (None, None) => {}
+            }
+            Ok(())
+        }
+        (Ok(Outcome::Absent(absence)), None) => Err(state.lose(Lost::at_commit(absence))),
+        (Ok(Outcome::Exists), Some(_)) => return None,
+        (Ok(_), _) => Err(broken_contract()),
+        (Err(error), _) => Err(error),
+    };
+    state.head_sent = true;
+    let error = implicit_error(shared, committed, false);
+    Some(Closing { error, ..close(shared, state, closed) })
 }
 
 fn close_now(shared: &Shared, state: &mut State, closed: Closed) -> Option<Closing> {

@@ -3,7 +3,7 @@
 use super::Inner;
 use super::carried::Carried;
 use super::shared::Shared;
-use super::state::{Live, Lost};
+use super::state::{Live, Lost, State};
 use crate::cookie::{Candidates, MAX_CANDIDATES};
 use crate::error::Result;
 use crate::expiry::Timestamp;
@@ -11,7 +11,7 @@ use crate::id::SessionId;
 use crate::keyring::{KeyRing, Refusal, Unsealed, unseal};
 use crate::origin::Origin;
 use crate::record::Absence;
-use crate::store::{Access, Loaded};
+use crate::store::{Access, Answer, Freshness, Loaded};
 
 /// What became of the carried cookie.
 struct Conclusion {
@@ -32,22 +32,31 @@ impl Conclusion {
 impl Inner {
     /// Looks at the carried cookie, unless that was done.
     pub(crate) async fn loaded(&self) -> Result<()> {
-        let carried = {
+        let tried = {
             let mut state = self.state.lock();
             state.consulted |= !state.head_sent;
             if state.origin.is_some() {
                 return Ok(());
             }
-            state.carried.clone()
+            match self.shared.conclude_now(&state.carried) {
+                Tried::Concluded(conclusion) => {
+                    self.install(&mut state, conclusion?);
+                    return Ok(());
+                }
+                Tried::Loading(found, answer) => Err((found, answer)),
+                Tried::NotNow => Ok(state.carried.clone()),
+            }
         };
-        let conclusion = self.shared.conclude(&carried).await?;
-        self.install(conclusion);
+        let conclusion = match tried {
+            Ok(carried) => self.shared.conclude(&carried).await?,
+            Err((found, answer)) => self.shared.choice(found, answer.await?),
+        };
+        self.install(&mut self.state.lock(), conclusion);
         Ok(())
     }
 
     /// Clones of a handle may load at the same time: the first one's conclusion stands.
-    fn install(&self, conclusion: Conclusion) {
-        let mut state = self.state.lock();
+    fn install(&self, state: &mut State, conclusion: Conclusion) {
         if state.origin.is_some() {
             return;
         }
@@ -64,7 +73,65 @@ impl Inner {
     }
 }
 
+/// What can be said of a carried cookie without waiting.
+enum Tried {
+    Concluded(Result<Conclusion>),
+    /// The store was asked for its session, and has to wait for the answer.
+    Loading(Found, Answer<Loaded>),
+    /// It is not as nearly all are: one cookie, of a known key.
+    NotNow,
+}
+
+/// The one verified token of a request.
+struct Found {
+    id: SessionId,
+    unsealed: Unsealed,
+    access: Access,
+}
+
 impl Shared {
+    /// The same as [`Shared::conclude`], as far as that needs no waiting and there is one cookie
+    /// only: no future, and no copy of what the request carried.
+    fn conclude_now(&self, carried: &Carried) -> Tried {
+        if carried.is_empty() {
+            return Tried::Concluded(Ok(Conclusion::none(Origin::New, false)));
+        }
+        let value = match carried.candidates(self.settings.cookie.name()) {
+            Candidates::Found(values) if values.is_empty() => {
+                return Tried::Concluded(Ok(Conclusion::none(Origin::New, false)));
+            }
+            Candidates::Found(values) if values.len() == 1 => values[0],
+            _ => return Tried::NotNow,
+        };
+        // If the ring is not at hand, asking for it again costs no more than waiting for it.
+        let Ok(Ok(ring)) = self.store.keys(Freshness::Recent).now() else { return Tried::NotNow };
+        let access = self.access();
+        let Ok(unsealed) = unseal(&ring, &self.settings.scope, value, access.at) else {
+            return Tried::NotNow;
+        };
+        let found = Found { id: unsealed.token.id(), unsealed, access };
+        match self.store.load(&found.id, &access).now() {
+            Ok(loaded) => Tried::Concluded(loaded.map(|loaded| self.choice(found, loaded))),
+            Err(answer) => Tried::Loading(found, answer),
+        }
+    }
+
+    /// What there is to choose from with one verified token.
+    fn choice(&self, found: Found, loaded: Loaded) -> Conclusion {
+        let Found { id, unsealed: Unsealed { token, signed_by_active, .. }, access } = found;
+        match self.own(loaded) {
+            Loaded::Live(record) => Conclusion {
+                live: Some(Live { id, token: Some(token), record, read_at: access.at }),
+                resign: !signed_by_active,
+                ..Conclusion::none(Origin::Restored, true)
+            },
+            Loaded::Absent(absence) => Conclusion {
+                lost: Lost::at_load(absence),
+                ..Conclusion::none(absence.into(), true)
+            },
+        }
+    }
+
     async fn conclude(&self, carried: &Carried) -> Result<Conclusion> {
         if carried.is_empty() {
             return Ok(Conclusion::none(Origin::New, false));
@@ -117,7 +184,7 @@ impl Shared {
         let tokens = verified.tokens.iter_mut().map_while(Option::take);
         for Unsealed { token, signed_by_active, .. } in tokens {
             let id = token.id();
-            match self.load_own(&id, access).await? {
+            match self.own(self.store.load(&id, access).await?) {
                 Loaded::Live(record) if live.is_none() => {
                     let found = Live { id, token: Some(token), record, read_at: access.at };
                     live = Some((found, !signed_by_active));
@@ -138,13 +205,14 @@ impl Shared {
         Ok(Conclusion { live: Some(live), resign, ..Conclusion::none(Origin::Restored, true) })
     }
 
-    async fn load_own(&self, id: &SessionId, access: &Access) -> Result<Loaded> {
-        Ok(match self.store.load(id, access).await? {
+    /// A session of another realm is none here.
+    fn own(&self, loaded: Loaded) -> Loaded {
+        match loaded {
             Loaded::Live(record) if record.realm() != self.settings.realm => {
                 Loaded::Absent(Absence::NotFound)
             }
             loaded => loaded,
-        })
+        }
     }
 }
 

@@ -56,7 +56,7 @@ mod values;
 pub(crate) use carried::Carried;
 pub use counters::Counters;
 #[cfg(feature = "axum")]
-pub(crate) use finish::{Closed, Closing, ClosingCookie};
+pub(crate) use finish::{Closed, Closing, ClosingCookie, Finished};
 pub(crate) use shared::{Settings, Shared};
 use state::State;
 
@@ -126,6 +126,11 @@ impl Inner {
     #[cfg(feature = "axum")]
     pub(crate) fn carrying(shared: Arc<Shared>, carried: Carried) -> Self {
         Self::new(shared, State { carried, ..State::default() })
+    }
+
+    #[cfg(feature = "axum")]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 }
 

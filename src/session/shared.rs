@@ -1,6 +1,8 @@
 //! What all sessions of one layer share.
 
 use std::sync::Arc;
+#[cfg(feature = "axum")]
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -86,6 +88,9 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) store: Arc<dyn SessionStore>,
     pub(crate) counters: Arc<Counters>,
+    /// Whether the warning about a Secure cookie over plain HTTP was given.
+    #[cfg(feature = "axum")]
+    pub(crate) warned: Arc<AtomicBool>,
     rereads: tokio::sync::Mutex<Option<Reread>>,
 }
 
@@ -98,15 +103,26 @@ struct Reread {
 /// Another layer of the same settings and store.
 impl Clone for Shared {
     fn clone(&self) -> Self {
-        let counters = Arc::clone(&self.counters);
-        Self { counters, ..Self::new(self.settings.clone(), Arc::clone(&self.store)) }
+        Self {
+            counters: Arc::clone(&self.counters),
+            #[cfg(feature = "axum")]
+            warned: Arc::clone(&self.warned),
+            ..Self::new(self.settings.clone(), Arc::clone(&self.store))
+        }
     }
 }
 
 impl Shared {
     pub(crate) fn new(settings: Settings, store: Arc<dyn SessionStore>) -> Self {
         let rereads = tokio::sync::Mutex::const_new(None);
-        Self { settings, store, counters: Arc::default(), rereads }
+        Self {
+            settings,
+            store,
+            counters: Arc::default(),
+            #[cfg(feature = "axum")]
+            warned: Arc::default(),
+            rereads,
+        }
     }
 
     pub(crate) fn access(&self) -> Access {

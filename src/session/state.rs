@@ -309,6 +309,30 @@ impl State {
         }
     }
 
+    /// The session is the one of `token` now, and `user` is signed in if it was a login. What a
+    /// clone of the handle has staged meanwhile stays, for a token after this one.
+    pub(crate) fn install_new(
+        &mut self,
+        token: SessionToken,
+        record: Record,
+        cookie: String,
+        user: Option<&str>,
+    ) {
+        let id = token.id();
+        tracing::debug!(%id, "session committed under a new ID");
+        let read_at = record.last_seen_at();
+        self.live = Some(Live { id, token: Some(token), record, read_at });
+        self.lost = None;
+        self.staged = self
+            .staged
+            .take()
+            .filter(|staged| staged.user.as_deref() != user)
+            .map(|staged| Staged { token: None, ..staged });
+        self.create_empty = false;
+        self.resign = false;
+        self.cookie = CookieDue::Set(cookie);
+    }
+
     /// How long the cookie of the session is to be kept: until the browser closes, if `None`.
     pub(crate) fn max_age(&self, settings: &Settings, at: Timestamp) -> Option<Duration> {
         let record = &self.live.as_ref()?.record;
