@@ -92,6 +92,17 @@ impl Record {
         if record.is_plausible() { Ok(record) } else { Err(corrupt()) }
     }
 
+    /// The metadata of a stored record, as [`Record::without_data`] has it, and the size of the
+    /// whole. All of it is checked; what a listing does not need is not copied.
+    #[cfg(feature = "redb")]
+    pub(crate) fn metadata_from_bytes(bytes: &[u8]) -> Result<(Self, usize)> {
+        let layout = Layout::find(bytes).ok_or_else(corrupt)?;
+        let (header, data) = bytes.split_at(layout.data as usize);
+        Data::validate(data).ok_or_else(corrupt)?;
+        let record = Self { bytes: header.into(), layout };
+        if record.is_plausible() { Ok((record, bytes.len())) } else { Err(corrupt()) }
+    }
+
     /// The bytes to store.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes

@@ -1,9 +1,10 @@
 //! The command line as clap sees it.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use super::time::{When, parse_duration};
 
@@ -15,14 +16,61 @@ Exit codes:
   3  no such session, or an ambiguous beginning of an ID
   4  in use, or no lock within --wait
   5  corruption found
-  6  version mismatch";
+  6  version mismatch
+  130, 143  interrupted by Ctrl-C, by SIGTERM: what was done stays done";
 
 /// The heading of what every verb takes.
 const GLOBAL: &str = "Global options";
 
+/// Verbs by topic; a verb that is in none stands with the last.
+const TOPICS: [(&str, &[&str]); 4] = [
+    ("Sessions", &["list", "inspect", "expire", "purge", "stats", "log"]),
+    ("Keys", &["key"]),
+    ("File", &["init", "check", "compact", "migrate", "backup", "restore", "export", "import"]),
+    ("Tool", &["completions", "man"]),
+];
+
+const EXAMPLES: &str = "\
+Examples:
+  fastsession list --user alice
+  fastsession inspect 3fa9c2d1
+  fastsession expire --anonymous --idle-for 7d --dry-run
+  fastsession list --idle-for 30d --format ids | fastsession expire -";
+
+/// Reads a command line. Help names the verbs by topic.
+pub(crate) fn parse(args: &[OsString]) -> Result<CommandLine, clap::Error> {
+    let command = CommandLine::command();
+    let template = format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{}{{options}}\n\n{{after-help}}\n",
+        topics(&command)
+    );
+    let matches = command.help_template(template).try_get_matches_from(args)?;
+    CommandLine::from_arg_matches(&matches)
+}
+
+fn topics(command: &clap::Command) -> String {
+    let known = |name: &str| TOPICS.iter().any(|(_, verbs)| verbs.contains(&name));
+    let mut out = String::new();
+    for (place, (topic, names)) in TOPICS.iter().enumerate() {
+        out = out + topic + ":\n";
+        let verbs = names.iter().filter_map(|name| command.find_subcommand(name));
+        let others = command.get_subcommands().filter(|verb| {
+            place == TOPICS.len() - 1 && !known(verb.get_name()) && !verb.is_hide_set()
+        });
+        for verb in verbs.chain(others) {
+            let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+            let aliases: Vec<_> = verb.get_visible_aliases().collect();
+            let name = [&[verb.get_name()], &aliases[..]].concat().join(", ");
+            out = format!("{out}  {name:<16}  {about}\n");
+        }
+        out.push('\n');
+    }
+    out
+}
+
 /// Look at sessions, end them and rotate their keys, while the application serves.
 #[derive(Debug, Parser)]
-#[command(name = "fastsession", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(name = "fastsession", version, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"), disable_help_subcommand = true)]
 pub(crate) struct CommandLine {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -103,7 +151,7 @@ pub(crate) enum Verb {
     #[command(subcommand, disable_help_subcommand = true)]
     Key(KeyVerb),
     /// Count sessions, users and bytes
-    Stats,
+    Stats(StatsArgs),
     /// Show who changed what with this tool, and why; newest first
     Log(LogArgs),
     /// Look for damage in the whole file, while the application serves; changes nothing
@@ -120,6 +168,10 @@ pub(crate) enum Verb {
     Compact(CompactArgs),
     /// Bring a file of an older version to this one's schema
     Migrate(MigrateArgs),
+    /// Write a script that completes this tool's words in a shell
+    Completions(CompletionsArgs),
+    /// Write the manual page of this tool and its verbs
+    Man,
 }
 
 impl Verb {
@@ -249,6 +301,20 @@ pub(crate) struct ExpireArgs {
     // Last: its heading covers all that follows.
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    /// Count every session, however many there are, instead of taking a sample of a large store
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// For this shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
 }
 
 #[derive(Debug, Args)]

@@ -25,8 +25,6 @@ use std::io::{self, BufReader, BufWriter};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 mod args;
 mod commands;
 mod confirm;
@@ -37,7 +35,7 @@ mod lines;
 mod note;
 mod open;
 mod progress;
-mod report;
+pub mod report;
 mod select;
 mod signals;
 #[cfg(test)]
@@ -98,7 +96,7 @@ fn run_with(
     console: &mut Console<'_>,
     opener: &Opener<'_>,
 ) -> u8 {
-    let outcome = match CommandLine::try_parse_from(args) {
+    let outcome = match args::parse(args) {
         Ok(line) => {
             console.configure(&line.global);
             block_on(execute(&line, environment, console, opener))
@@ -128,6 +126,13 @@ async fn execute(
 ) -> Outcome {
     let mut location = Location::find(line.global.db.as_deref(), environment);
     location.may_be_made = matches!(line.verb, Verb::Import(_));
+    location.is_read_once =
+        matches!(line.verb, Verb::List(_) | Verb::Inspect(_) | Verb::Stats(_) | Verb::Export(_));
+    match &line.verb {
+        Verb::Completions(args) => return commands::manual::completions(args.shell, console),
+        Verb::Man => return commands::manual::pages(console),
+        _ => {}
+    }
     let format = line.global.format();
     if let Verb::Init = line.verb {
         return commands::init::run(&location, format, console).await;
@@ -147,7 +152,7 @@ async fn execute(
         Verb::Expire(args) => commands::expire::run(args, context).await,
         Verb::Purge(args) => commands::purge::run(args, context).await,
         Verb::Key(verb) => commands::key::run(verb, context).await,
-        Verb::Stats => commands::stats::run(context).await,
+        Verb::Stats(args) => commands::stats::run(args, context).await,
         Verb::Log(args) => commands::log::run(args, context).await,
         Verb::Export(args) => commands::export::run(args, context).await,
         Verb::Import(args) => commands::import::run(args, context).await,

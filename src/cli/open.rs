@@ -14,6 +14,9 @@ const DEFAULT_PATH: &str = "./sessions.redb";
 /// other process, but must not fail for want of time.
 const LEAST_WAIT: Duration = Duration::from_millis(200);
 
+/// Bytes of pages kept by a command that reads once.
+const SMALL_CACHE: usize = 8 << 20;
+
 /// The database's path and who gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Location {
@@ -21,6 +24,8 @@ pub(crate) struct Location {
     origin: Origin,
     /// Whether a missing one is to be made.
     pub(crate) may_be_made: bool,
+    /// Whether nothing is looked at twice, so that a small cache will do.
+    pub(crate) is_read_once: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +40,24 @@ impl Location {
     pub(crate) fn find(flag: Option<&Path>, environment: Option<OsString>) -> Self {
         let environment = environment.filter(|value| !value.is_empty());
         match (flag, environment) {
-            (Some(path), _) => Self { path: path.into(), origin: Origin::Flag, may_be_made: false },
-            (None, Some(path)) => {
-                Self { path: path.into(), origin: Origin::Environment, may_be_made: false }
-            }
-            (None, None) => {
-                Self { path: DEFAULT_PATH.into(), origin: Origin::Default, may_be_made: false }
-            }
+            (Some(path), _) => Self {
+                path: path.into(),
+                origin: Origin::Flag,
+                may_be_made: false,
+                is_read_once: false,
+            },
+            (None, Some(path)) => Self {
+                path: path.into(),
+                origin: Origin::Environment,
+                may_be_made: false,
+                is_read_once: false,
+            },
+            (None, None) => Self {
+                path: DEFAULT_PATH.into(),
+                origin: Origin::Default,
+                may_be_made: false,
+                is_read_once: false,
+            },
         }
     }
 
@@ -98,6 +114,7 @@ pub(crate) fn existing(location: &Location, wait: Duration) -> Result<Arc<dyn Se
 pub(crate) fn builder(location: &Location, wait: Duration) -> RedbStoreBuilder {
     let builder = RedbStore::builder(&location.path).wait(wait.max(LEAST_WAIT));
     let builder = builder.without_sweeping().without_migrating();
+    let builder = if location.is_read_once { builder.cache_size(SMALL_CACHE) } else { builder };
     if location.may_be_made { builder } else { builder.must_exist() }
 }
 

@@ -1,40 +1,65 @@
 //! Which sessions a command is about: filters, and IDs by their beginning.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
 use super::args::{FilterArgs, StateArg};
 use super::exit::{self, Failure, Outcome};
 use super::report::escape;
 use crate::id::{IdPrefix, SessionId};
 use crate::record::State;
-use crate::store::{Filter, Page, Query, SessionStore, Summary};
+use crate::store::{Answer, Filter, Page, Query, SessionStore, Summary};
 
 /// How many sessions are fetched at a time.
 pub(crate) const PAGE: usize = 500;
+/// The same where they are only written out.
+pub(crate) const LONG_PAGE: usize = 4000;
 /// How many digits of an ID end a session.
 const MIN_DIGITS_TO_END: usize = 4;
 /// How many sessions are named when a beginning is ambiguous.
 const MAX_CANDIDATES: usize = 5;
 
-/// Sessions in order of ID, page by page. No page is open while another is worked on.
+/// Sessions in order of ID, page by page.
 pub(crate) struct Pages<'a> {
     store: &'a dyn SessionStore,
     query: Query,
     more: bool,
+    /// The next page, already asked for.
+    ahead: Option<Answer<Page>>,
 }
 
 impl<'a> Pages<'a> {
     pub(crate) fn new(store: &'a dyn SessionStore, filter: Filter, limit: usize) -> Self {
         let at = store.clock().now();
-        Self { store, query: Query { filter, after: None, limit, at }, more: true }
+        Self { store, query: Query { filter, after: None, limit, at }, more: true, ahead: None }
     }
 
     pub(crate) async fn next(&mut self) -> Outcome<Option<Page>> {
         if !self.more {
             return Ok(None);
         }
-        let page = self.store.page(&self.query).await?;
+        let page = match self.ahead.take() {
+            Some(page) => page.await?,
+            None => self.store.page(&self.query).await?,
+        };
         self.more = page.next.is_some();
         self.query.after = page.next;
         Ok(Some(page))
+    }
+
+    /// Asks for the next page, so that the store reads it while this one is written.
+    pub(crate) async fn ask_ahead(&mut self) {
+        if !self.more {
+            return;
+        }
+        let mut answer = self.store.page(&self.query);
+        // A store begins when it is first polled.
+        let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut answer).poll(cx))).await;
+        self.ahead = Some(match first {
+            Poll::Ready(page) => Answer::ready(page),
+            Poll::Pending => answer,
+        });
     }
 }
 
@@ -49,6 +74,25 @@ pub(crate) fn part_before(id: &SessionId) -> f64 {
 pub(crate) struct Count {
     pub(crate) matched: u64,
     pub(crate) live: u64,
+}
+
+/// The same, unless more than `most` match.
+pub(crate) async fn count_up_to(
+    store: &dyn SessionStore,
+    filter: Filter,
+    most: u64,
+) -> Outcome<Option<Count>> {
+    let mut pages = Pages::new(store, filter, PAGE);
+    let mut count = Count::default();
+    while let Some(page) = pages.next().await? {
+        count.matched += page.sessions.len() as u64;
+        let live = page.sessions.iter().filter(|session| session.state == State::Live);
+        count.live += live.count() as u64;
+        if count.matched > most {
+            return Ok(None);
+        }
+    }
+    Ok(Some(count))
 }
 
 pub(crate) async fn count(

@@ -47,6 +47,14 @@ impl Signals {
         }
     }
 
+    /// Of a test, which leaves the signals of its process alone.
+    #[cfg(test)]
+    pub(crate) fn deaf() -> Self {
+        let signals = Self::default();
+        signals.0.listening.store(true, Ordering::SeqCst);
+        signals
+    }
+
     /// As if Ctrl-C had been pressed.
     #[cfg(test)]
     pub(crate) fn interrupt(&self) {

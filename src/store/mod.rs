@@ -122,6 +122,12 @@ pub trait SessionStore: Send + Sync + 'static {
     /// Sizes and counts.
     fn stats(&self) -> Answer<Stats>;
 
+    /// The number of records and the size of the file, if it is one; the rest as far as it is known
+    /// without looking at everything, else zero. By default the same as [`stats`](Self::stats).
+    fn quick_stats(&self) -> Answer<Stats> {
+        self.stats()
+    }
+
     /// The timeouts in use, as far as the records tell.
     fn timing(&self) -> Answer<Timing>;
 
@@ -553,6 +559,9 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
     }
     fn stats(&self) -> Answer<Stats> {
         (**self).stats()
+    }
+    fn quick_stats(&self) -> Answer<Stats> {
+        (**self).quick_stats()
     }
     fn timing(&self) -> Answer<Timing> {
         (**self).timing()

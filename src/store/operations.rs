@@ -6,6 +6,8 @@ use crate::id::SessionId;
 use crate::record::EndedBy;
 
 const PAGE: usize = 500;
+/// Sessions of one user that are counted before one commit ends them.
+const MOST_COUNTED: usize = 1000;
 
 /// Which sessions to end.
 ///
@@ -61,7 +63,8 @@ impl Selector {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Expired {
-    /// How many were ended. `None` where everyone's were: one commit does that without counting.
+    /// How many were ended. `None` where one commit ended too many to count first: everyone's, or
+    /// more than 1,000 of one user.
     pub ended: Option<u64>,
     /// How many were over before; known for IDs only.
     pub already_over: u64,
@@ -122,15 +125,30 @@ async fn end_generation<S: SessionStore + ?Sized>(
     by: EndedBy,
 ) -> Result<Expired> {
     let (target, ended) = match user {
-        Some(user) => {
-            let live = sessions_of(store, user).await?;
-            let count = live.iter().filter(|session| Some(session.id) != except).count();
-            (Target::User(user.into()), Some(count as u64))
-        }
+        Some(user) => (Target::User(user.into()), count_some(store, user, except).await?),
         None => (Target::Everyone, None),
     };
     store.end(End { target, except, by, at: store.clock().now() }).await?;
     Ok(Expired { ended, already_over: 0 })
+}
+
+/// How many live sessions a user has, unless it takes long to count them.
+async fn count_some<S: SessionStore + ?Sized>(
+    store: &S,
+    user: &str,
+    except: Option<SessionId>,
+) -> Result<Option<u64>> {
+    let mut query = query(store, Filter::new().user(user));
+    let mut count = 0;
+    loop {
+        let page = store.page(&query).await?;
+        count += page.sessions.iter().filter(|session| Some(session.id) != except).count();
+        match page.next {
+            Some(_) if count > MOST_COUNTED => return Ok(None),
+            Some(next) => query.after = Some(next),
+            None => return Ok(Some(count as u64)),
+        }
+    }
 }
 
 async fn end_matching<S: SessionStore + ?Sized>(

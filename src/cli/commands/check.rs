@@ -116,8 +116,8 @@ impl Row for FindingRow {
     const FIELDS: &'static [&'static str] = &["damage", "id", "detail"];
     const HEADINGS: &'static [&'static str] = &["DAMAGE", "ID", "WHAT"];
 
-    fn id(&self) -> &str {
-        self.id.as_deref().unwrap_or_default()
+    fn id(&self) -> String {
+        self.id.as_deref().unwrap_or_default().to_owned()
     }
 
     fn cells(&self, _: &View) -> Vec<String> {

@@ -214,7 +214,7 @@ impl Verdict {
             [
                 ("cookie", Some(escape::line(&self.name))),
                 ("signed by", signer),
-                ("session", session.map(|row| row.id.clone())),
+                ("session", session.map(|row| row.id.to_string())),
                 ("user", session.map(user)),
                 ("state", session.map(|row| row.state.to_owned())),
                 (refused, self.reason.as_deref().map(escape::line)),

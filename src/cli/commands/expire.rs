@@ -3,14 +3,18 @@
 use super::Context;
 use crate::cli::args::ExpireArgs;
 use crate::cli::confirm::confirm;
-use crate::cli::console::unreadable;
+use crate::cli::console::{Console, unreadable};
 use crate::cli::exit::{CORRUPT, DONE, Failure, Outcome};
 use crate::cli::note::Noted;
+use crate::cli::progress::{Unit, Work};
 use crate::cli::report::{self, Changed, counted};
-use crate::cli::select::{self, PAGE, Resolved};
+use crate::cli::select::{self, PAGE, Pages, Resolved};
 use crate::id::{IdPrefix, SessionId};
 use crate::record::EndedBy;
-use crate::store::{Selector, expire};
+use crate::store::{End, Filter, Selector, Target, expire};
+
+/// Sessions that are counted though nobody asks.
+const COUNTED: u64 = 1000;
 
 pub(crate) async fn run(args: &ExpireArgs, context: Context<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
@@ -26,25 +30,61 @@ pub(crate) async fn run(args: &ExpireArgs, context: Context<'_, '_>) -> Outcome 
 
 async fn by_filter(args: &ExpireArgs, context: Context<'_, '_>) -> Outcome {
     let filter = args.filter.to_filter(context.store).await?;
-    let count = select::count(context.store, filter.clone(), |_| true).await?;
-    let store = context.noted(Some(count.live));
+    let dry_run = args.dry_run.is_set;
+    // One commit ends all of a user's, or everyone's: who does not ask need not wait for a count.
+    let at_once = filter.is_user_only() && filter.exceptions().len() <= 1;
+    let count = if at_once && args.assent.yes && !dry_run {
+        select::count_up_to(context.store, filter.clone(), COUNTED).await?
+    } else {
+        Some(select::count(context.store, filter.clone(), |_| true).await?)
+    };
+    let store = context.noted(count.map(|count| count.live));
     let Context { console, format, .. } = context;
     let mut report = Changed {
-        matched: count.matched,
-        ended: count.live,
-        already_over: count.matched - count.live,
-        dry_run: args.dry_run.is_set,
+        matched: count.map(|count| count.matched),
+        ended: count.map(|count| count.live),
+        already_over: count.map_or(0, |count| count.matched - count.live),
+        dry_run,
         ..Changed::default()
     };
-    if !report.dry_run && count.live > 0 {
-        let question = format!("End {}?", counted(count.live, "live session"));
+    if !dry_run && report.ended != Some(0) {
+        let live = report.ended.unwrap_or_default();
+        let question = format!("End {}?", counted(live, "live session"));
         confirm(console, &question, args.assent.yes)?;
-        let done = expire(&*store, Selector::filter(filter), EndedBy::Cli).await?;
+        let done = if at_once {
+            expire(&*store, Selector::filter(filter), EndedBy::Cli).await?.ended
+        } else {
+            Some(end_matching(&store, &filter, live, console).await?)
+        };
         // One commit ended everyone's, so the count from before it is what there is to tell.
-        report.ended = done.ended.unwrap_or(count.live);
+        report.ended = done.filter(|_| report.ended.is_some()).or(report.ended);
     }
     report.write(console, format, &text(&report))?;
     Ok(DONE)
+}
+
+/// Page by page; each session is checked again in the transaction that ends it.
+async fn end_matching(
+    store: &Noted<'_>,
+    filter: &Filter,
+    live: u64,
+    console: &mut Console<'_>,
+) -> Outcome<u64> {
+    let mut work = Work::begin(console, "ending", Unit::Sessions).of(live);
+    let mut pages = Pages::new(&**store, filter.clone(), PAGE);
+    let mut ended = 0;
+    while let Some(page) = pages.next().await? {
+        let ids = page.sessions.iter().map(|session| session.id).collect();
+        let target = Target::Sessions { ids, filter: filter.clone() };
+        let at = store.clock().now();
+        let step = store.end(End { target, except: None, by: EndedBy::Cli, at }).await?.ended;
+        ended += step;
+        if work.advance(console, step).is_break() && page.next.is_some() {
+            let done = format!("ended {}", counted(ended, "session"));
+            return Err(work.stopped(&done, "repeat the command to go on"));
+        }
+    }
+    Ok(ended)
 }
 
 async fn by_id(args: &ExpireArgs, context: Context<'_, '_>) -> Outcome {
@@ -58,7 +98,7 @@ async fn by_id(args: &ExpireArgs, context: Context<'_, '_>) -> Outcome {
     }
     let outcome = ending.add_all(&args.ids).await;
     // What was ended is told though the rest failed.
-    if outcome.is_ok() || ending.report.matched > 0 {
+    if outcome.is_ok() || ending.report.matched > Some(0) {
         let text = text(&ending.report);
         ending.report.write(ending.context.console, format, &text)?;
     }
@@ -77,7 +117,7 @@ struct Ending<'a, 'b> {
 
 impl<'a, 'b> Ending<'a, 'b> {
     fn new(dry_run: bool, context: Context<'a, 'b>) -> Self {
-        let report = Changed { dry_run, ..Changed::default() };
+        let report = Changed { matched: Some(0), ended: Some(0), dry_run, ..Changed::default() };
         let store = context.noted(None);
         Self { store, context, batch: Vec::new(), live: 0, report, code: DONE }
     }
@@ -136,19 +176,22 @@ impl<'a, 'b> Ending<'a, 'b> {
         self.code = self.code.max(failure.code);
     }
 
+    fn add_counts(&mut self, matched: u64, ended: u64) {
+        self.report.matched = self.report.matched.map(|count| count + matched);
+        self.report.ended = self.report.ended.map(|count| count + ended);
+    }
+
     async fn flush(&mut self) -> Outcome<()> {
         let batch = std::mem::take(&mut self.batch);
         let live = std::mem::take(&mut self.live);
         let matched = batch.len() as u64;
         if self.report.dry_run {
-            self.report.matched += matched;
-            self.report.ended += live;
+            self.add_counts(matched, live);
             self.report.already_over += matched - live;
             return Ok(());
         }
         let done = expire(&*self.store, Selector::ids(batch), EndedBy::Cli).await?;
-        self.report.matched += matched;
-        self.report.ended += done.ended.unwrap_or(live);
+        self.add_counts(matched, done.ended.unwrap_or(live));
         self.report.already_over += done.already_over;
         Ok(())
     }
@@ -160,5 +203,8 @@ fn text(report: &Changed) -> String {
         0 => String::new(),
         over => format!("; {over} already over"),
     };
-    format!("{verb} {}{over}", counted(report.ended, "session"))
+    match report.ended {
+        Some(ended) => format!("{verb} {}{over}", counted(ended, "session")),
+        None => format!("{verb} all of more than {COUNTED} sessions at once"),
+    }
 }

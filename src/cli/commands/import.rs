@@ -3,8 +3,6 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 
-use serde::Serialize;
-
 use super::Context;
 use crate::cli::args::ImportArgs;
 use crate::cli::console::{Console, unreadable};
@@ -12,7 +10,7 @@ use crate::cli::exit::{DONE, FAILED, Failure, Outcome};
 use crate::cli::lines::{FORMAT, Line};
 use crate::cli::note::Noted;
 use crate::cli::progress::{Unit, Work};
-use crate::cli::report::{self, counted};
+use crate::cli::report::{self, Imported, counted};
 use crate::id::SessionId;
 use crate::record::Record;
 use crate::store::{Import, KeyChange, Tally};
@@ -24,17 +22,6 @@ const BATCH_BYTES: usize = 4 << 20;
 const MAX_LINE: u64 = 64 << 20;
 /// IDs named where records differ.
 const MAX_NAMED: usize = 10;
-
-/// What an import did.
-#[derive(Clone, Debug, Default, Serialize)]
-struct Transferred {
-    read: u64,
-    imported: u64,
-    same: u64,
-    ended: u64,
-    conflicts: u64,
-    keys: bool,
-}
 
 pub(crate) async fn run(args: &ImportArgs, context: Context<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
@@ -55,7 +42,7 @@ pub(crate) async fn run(args: &ImportArgs, context: Context<'_, '_>) -> Outcome 
     let mut import = Importing {
         store,
         work,
-        report: Transferred::default(),
+        report: Imported::default(),
         batch: Vec::new(),
         batch_bytes: 0,
         conflicts: Vec::new(),
@@ -77,7 +64,7 @@ pub(crate) async fn run(args: &ImportArgs, context: Context<'_, '_>) -> Outcome 
 struct Importing<'a> {
     store: Noted<'a>,
     work: Work,
-    report: Transferred,
+    report: Imported,
     batch: Vec<(SessionId, Record)>,
     batch_bytes: usize,
     conflicts: Vec<SessionId>,
@@ -201,7 +188,7 @@ impl Importing<'_> {
     }
 
     fn text(&self) -> String {
-        let Transferred { imported, same, ended, conflicts, keys, .. } = self.report;
+        let Imported { imported, same, ended, conflicts, keys, .. } = self.report;
         let mut text = format!("imported {}", counted(imported, "session"));
         if keys {
             text += " and the keys";

@@ -84,7 +84,7 @@ impl Inspection {
         });
         let idle = rough(std::time::Duration::from_secs(self.idle_timeout_seconds));
         let lines = [
-            ("session", Some(session.id.clone())),
+            ("session", Some(session.id.to_string())),
             ("user", text(&session.user)),
             ("label", text(&session.label)),
             ("realm", text(&session.realm)),

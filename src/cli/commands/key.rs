@@ -149,8 +149,8 @@ impl Row for KeyRow {
     const FIELDS: &'static [&'static str] = &["id", "state", "created_at", "until"];
     const HEADINGS: &'static [&'static str] = &["KEY", "STATE", "CREATED", "VERIFIES UNTIL"];
 
-    fn id(&self) -> &str {
-        &self.id
+    fn id(&self) -> String {
+        self.id.clone()
     }
 
     fn cells(&self, view: &View) -> Vec<String> {

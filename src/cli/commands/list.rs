@@ -7,7 +7,7 @@ use super::Context;
 use crate::cli::args::{Format, ListArgs, SortKey};
 use crate::cli::exit::{CORRUPT, DONE, Failure, Outcome};
 use crate::cli::report::{Listing, SessionRow, counted};
-use crate::cli::select::{PAGE, Pages};
+use crate::cli::select::{LONG_PAGE, PAGE, Pages};
 use crate::store::{Filter, Summary};
 
 pub(crate) async fn run(args: &ListArgs, mut context: Context<'_, '_>) -> Outcome {
@@ -18,13 +18,20 @@ pub(crate) async fn run(args: &ListArgs, mut context: Context<'_, '_>) -> Outcom
         return Err(Failure::usage("--watch draws a table on a terminal, and only there")
             .next("leave out --watch, and repeat the command as you need it"));
     }
-    loop {
+    context.console.signals.listen();
+    while context.console.signals.received().is_none() {
         // Home, then clear: without a flicker, and without a trace in the scrollback.
         context.console.print("\x1b[H\x1b[J")?;
         show(args, &mut context).await?;
         context.console.stdout.flush()?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        for _ in 0..20 {
+            if context.console.signals.received().is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
+    Ok(DONE)
 }
 
 async fn show(args: &ListArgs, context: &mut Context<'_, '_>) -> Outcome {
@@ -55,13 +62,16 @@ async fn stream(
 ) -> Outcome<u64> {
     let mut left = args.limit.unwrap_or(usize::MAX);
     let mut corrupt = 0;
-    let mut pages = Pages::new(context.store, filter, left.min(PAGE));
+    let mut pages = Pages::new(context.store, filter, left.min(LONG_PAGE));
     while left > 0
         && let Some(page) = pages.next().await?
     {
         corrupt += page.corrupt.len() as u64;
         let rows: Vec<_> = page.sessions.into_iter().take(left).map(SessionRow::from).collect();
         left -= rows.len();
+        if left > 0 {
+            pages.ask_ahead().await;
+        }
         listing.write(&rows, context.console)?;
     }
     Ok(corrupt)
@@ -82,7 +92,7 @@ async fn sorted(
     };
     let mut corrupt = 0;
     let mut kept = Vec::new();
-    let mut pages = Pages::new(context.store, filter, PAGE);
+    let mut pages = Pages::new(context.store, filter, LONG_PAGE);
     while let Some(page) = pages.next().await? {
         corrupt += page.corrupt.len() as u64;
         kept.extend(page.sessions);

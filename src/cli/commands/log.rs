@@ -87,8 +87,8 @@ impl Row for LogRow {
     const HEADINGS: &'static [&'static str] =
         &["TIME", "USER", "HOST", "COMMAND", "SESSIONS", "REASON"];
 
-    fn id(&self) -> &str {
-        &self.number
+    fn id(&self) -> String {
+        self.number.clone()
     }
 
     fn cells(&self, view: &View) -> Vec<String> {

@@ -24,6 +24,7 @@ pub(super) mod inspect;
 pub(super) mod key;
 pub(super) mod list;
 pub(super) mod log;
+pub(super) mod manual;
 mod migrate;
 pub(super) mod purge;
 mod restore;

@@ -21,7 +21,7 @@ pub(crate) async fn run(args: &PurgeArgs, mut context: Context<'_, '_>) -> Outco
         everything(&mut context).await?
     };
     let report =
-        Changed { matched: purged, already_over: purged, purged, dry_run, ..Changed::default() };
+        Changed { matched: Some(purged), ended: Some(0), already_over: purged, purged, dry_run };
     let verb = if dry_run { "would remove" } else { "removed" };
     let text = format!("{verb} {}", counted(purged, "session"));
     report.write(context.console, context.format, &(text + " that had been over"))?;

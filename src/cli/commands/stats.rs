@@ -1,20 +1,30 @@
 //! `stats`: counts, sizes and what to do about growth.
+//!
+//! A large store is sampled unless `--full` is given: IDs are hashes, so that some ranges of them,
+//! spread evenly, hold sessions of every kind in due proportion.
 
-use std::collections::HashSet;
-use std::hash::{BuildHasher as _, RandomState};
+use std::collections::HashMap;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::Context;
+use crate::cli::args::StatsArgs;
 use crate::cli::console::{Console, Style};
 use crate::cli::exit::{CORRUPT, DONE, Failure, Outcome};
-use crate::cli::report::{self, counted};
-use crate::cli::select::{PAGE, Pages};
+use crate::cli::progress::{Unit, Work};
+use crate::cli::report::{self, Bucket, Bytes, Counts, Statistics, TopUser, counted, escape};
+use crate::cli::select::{PAGE, Pages, part_before};
 use crate::expiry::Timestamp;
+use crate::id::SessionId;
 use crate::record::State;
-use crate::store::{self, Filter, SessionStore, Summary};
+use crate::store::{self, Filter, Page, Query, SessionStore, Summary};
 
+/// Records from which on a sample is taken.
+const SAMPLED_FROM: u64 = 50_000;
+/// Ranges of a sample, and sessions looked at in each.
+const RANGES: u8 = 64;
+const RANGE: usize = 160;
+/// Users that are named.
+const TOP: usize = 5;
 /// Characters of the longest bar.
 const BAR: u64 = 30;
 /// Bytes below which free space in the file is not worth mentioning: 64 MiB.
@@ -22,62 +32,23 @@ const FREE_WORTH_A_WORD: u64 = 64 << 20;
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 
-#[derive(Debug, Default, Serialize)]
-struct Statistics {
-    sessions: Counts,
-    /// Different users with a live session.
-    users: u64,
-    /// Live sessions without a user.
-    anonymous: u64,
-    bytes: Bytes,
-    /// Live sessions by time since their creation.
-    age: Histogram,
-    /// Live sessions by time since their last recorded activity.
-    idle: Histogram,
-    /// Live sessions by their size in bytes.
-    size: Histogram,
-    corrupt: u64,
-}
-
-#[derive(Debug, Default, Serialize)]
-struct Counts {
-    live: u64,
-    expired: u64,
-    ended: u64,
-    superseded: u64,
-}
-
-#[derive(Debug, Default, Serialize)]
-struct Bytes {
-    /// Of live sessions.
-    live: u64,
-    /// Of all records.
-    stored: u64,
-    free: Option<u64>,
-    file: Option<u64>,
-}
-
-/// How many values are below each bound, and not below the one before.
-#[derive(Debug, Default, Serialize)]
-struct Histogram(Vec<Bucket>);
-
-#[derive(Debug, Serialize)]
-struct Bucket {
-    #[serde(skip)]
-    label: &'static str,
-    /// Seconds or bytes; `null` for the last, which has no bound.
-    below: Option<u64>,
-    count: u64,
-}
-
-pub(crate) async fn run(context: Context<'_, '_>) -> Outcome {
+pub(crate) async fn run(args: &StatsArgs, context: Context<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
-    let statistics = Statistics::collect(context.store).await?;
-    report::object(context.console, context.format, &statistics, |console| {
-        statistics.draw(console)
-    })?;
-    for advice in statistics.advice() {
-        context.console.note(&advice);
+    let Context { store, console, format, .. } = context;
+    let known = store.quick_stats().await?;
+    let mut collected = Collected::new(store.clock().now());
+    if args.full || known.records < SAMPLED_FROM {
+        collected.everything(store, console).await?;
+        collected.add_sizes(&store.stats().await?);
+    } else {
+        collected.sample(store).await?;
+        collected.scale(known.records);
+        collected.all.bytes.file = known.file_bytes;
+    }
+    let statistics = collected.finish();
+    report::object(console, format, &statistics, |console| draw(&statistics, console))?;
+    for advice in advice(&statistics) {
+        console.note(&advice);
     }
     if statistics.corrupt == 0 {
         return Ok(DONE);
@@ -86,34 +57,100 @@ pub(crate) async fn run(context: Context<'_, '_>) -> Outcome {
     Err(Failure::new(CORRUPT, what).next("restore the database from a backup if this spreads"))
 }
 
-impl Statistics {
-    async fn collect(store: &dyn SessionStore) -> Outcome<Self> {
-        let now = store.clock().now();
-        let mut all = Self {
-            age: Histogram::of_seconds(),
-            idle: Histogram::of_seconds(),
-            size: Histogram::of_bytes(),
-            ..Self::default()
+/// What was counted so far.
+struct Collected {
+    all: Statistics,
+    users: HashMap<Box<str>, u64>,
+    now: Timestamp,
+    looked_at: u64,
+}
+
+impl Collected {
+    fn new(now: Timestamp) -> Self {
+        let all = Statistics {
+            age: of_seconds(),
+            idle: of_seconds(),
+            remaining: of_seconds(),
+            size: of_bytes(),
+            ..Statistics::default()
         };
-        // Hashes, which take eight bytes a user however long the names are.
-        let (mut users, hasher) = (HashSet::new(), RandomState::new());
-        let mut pages = Pages::new(store, Filter::new().any_state(), PAGE);
-        while let Some(page) = pages.next().await? {
-            all.corrupt += page.corrupt.len() as u64;
-            for session in &page.sessions {
-                all.add(session, now);
-                if let (State::Live, Some(user)) = (session.state, &session.user) {
-                    users.insert(hasher.hash_one(user));
-                }
-            }
-        }
-        all.users = users.len() as u64;
-        all.add_sizes(&store.stats().await?);
-        Ok(all)
+        Self { all, users: HashMap::new(), now, looked_at: 0 }
     }
 
-    fn add(&mut self, session: &Summary, now: Timestamp) {
-        let Counts { live, expired, ended, superseded } = &mut self.sessions;
+    async fn everything(
+        &mut self,
+        store: &dyn SessionStore,
+        console: &mut Console<'_>,
+    ) -> Outcome<()> {
+        let mut work = Work::begin(console, "counting", Unit::Sessions);
+        let mut pages = Pages::new(store, Filter::new().any_state(), 10 * PAGE);
+        while let Some(page) = pages.next().await? {
+            self.add_page(&page);
+            let Some(next) = &page.next else { break };
+            work.reach(part_before(next));
+            if work.advance(console, page.sessions.len() as u64).is_break() {
+                let done = format!("looked at {}", counted(self.looked_at, "session"));
+                return Err(work.stopped(&done, "without --full a sample is enough"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn sample(&mut self, store: &dyn SessionStore) -> Outcome<()> {
+        for range in 0..RANGES {
+            let mut from = [0; SessionId::LEN];
+            from[0] = range * (u8::MAX / RANGES + 1);
+            let query = Query {
+                filter: Filter::new().any_state(),
+                after: Some(SessionId::from_bytes(from)),
+                limit: RANGE,
+                at: self.now,
+            };
+            self.add_page(&store.page(&query).await?);
+        }
+        Ok(())
+    }
+
+    /// Makes estimates for `records` of what was counted in a sample.
+    fn scale(&mut self, records: u64) {
+        let sampled = self.looked_at.max(1);
+        let scale = |count: &mut u64| {
+            let scaled = u128::from(*count) * u128::from(records) / u128::from(sampled);
+            *count = u64::try_from(scaled).unwrap_or(u64::MAX);
+        };
+        let all = &mut self.all;
+        all.sampled = Some(sampled);
+        let Counts { live, expired, ended, superseded } = &mut all.sessions;
+        let counts = [live, expired, ended, superseded, &mut all.anonymous, &mut all.corrupt];
+        counts.into_iter().chain([&mut all.bytes.live, &mut all.bytes.stored]).for_each(scale);
+        let histograms = [&mut all.age, &mut all.idle, &mut all.remaining, &mut all.size];
+        histograms.into_iter().flatten().for_each(|bucket| scale(&mut bucket.count));
+        // One met once may have as many sessions as the sample has gaps, or one.
+        self.users.retain(|_, count| *count > 1);
+        self.users.values_mut().for_each(scale);
+    }
+
+    fn add_page(&mut self, page: &Page) {
+        self.looked_at += (page.sessions.len() + page.corrupt.len()) as u64;
+        self.all.corrupt += page.corrupt.len() as u64;
+        for session in &page.sessions {
+            self.add(session);
+            self.all.bytes.stored += session.size_bytes as u64;
+        }
+    }
+
+    fn finish(mut self) -> Statistics {
+        self.all.users = self.all.sampled.is_none().then_some(self.users.len() as u64);
+        let mut users: Vec<_> = self.users.into_iter().collect();
+        users.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let top = users.into_iter().filter(|(_, count)| *count > 1).take(TOP);
+        self.all.top_users =
+            top.map(|(user, sessions)| TopUser { user: user.into(), sessions }).collect();
+        self.all
+    }
+
+    fn add(&mut self, session: &Summary) {
+        let Counts { live, expired, ended, superseded } = &mut self.all.sessions;
         match session.state {
             State::Live => *live += 1,
             State::Expired => *expired += 1,
@@ -121,124 +158,151 @@ impl Statistics {
             State::Superseded => *superseded += 1,
         }
         if session.state == State::Live {
-            let since = |at| now.saturating_since(at);
-            self.anonymous += u64::from(session.user.is_none());
-            self.bytes.live += session.size_bytes as u64;
-            self.age.add_duration(since(session.created_at));
-            self.idle.add_duration(since(session.last_seen_at));
-            self.size.add(session.size_bytes as u64);
+            let since = |at| self.now.saturating_since(at);
+            match &session.user {
+                Some(user) => *self.users.entry(user.clone()).or_default() += 1,
+                None => self.all.anonymous += 1,
+            }
+            self.all.bytes.live += session.size_bytes as u64;
+            add_duration(&mut self.all.age, since(session.created_at));
+            add_duration(&mut self.all.idle, since(session.last_seen_at));
+            let remaining = session.expires_at.saturating_since(self.now);
+            add_duration(&mut self.all.remaining, remaining);
+            add(&mut self.all.size, session.size_bytes as u64);
         }
     }
 
     fn add_sizes(&mut self, stats: &store::Stats) {
-        self.bytes.stored = stats.stored_bytes;
-        self.bytes.free = stats.free_bytes;
-        self.bytes.file = stats.file_bytes;
-    }
-
-    fn over(&self) -> u64 {
-        self.sessions.expired + self.sessions.ended + self.sessions.superseded
-    }
-
-    fn draw(&self, console: &Console<'_>) -> String {
-        let Counts { live, expired, ended, superseded } = self.sessions;
-        let Bytes { live: live_bytes, stored, free, file } = self.bytes;
-        let users = format!("{}, and {} anonymous", self.users, self.anonymous);
-        let size = |bytes| report::size(bytes);
-        let lines = [
-            ("live", Some(counted(live, "session"))),
-            ("expired", Some(expired.to_string())),
-            ("ended", Some(ended.to_string())),
-            ("superseded", Some(superseded.to_string())),
-            ("users", Some(users)),
-            ("live data", Some(size(live_bytes))),
-            ("stored", Some(size(stored))),
-            ("free", free.map(size)),
-            ("file", file.map(size)),
-        ];
-        let mut out = report::fields(console, lines);
-        let histograms = [("age", &self.age), ("idle for", &self.idle), ("size", &self.size)];
-        for (name, histogram) in histograms.into_iter().filter(|_| live > 0) {
-            let heading = console.paint(Style::Bold, name);
-            out = out + "\n" + &heading + "\n" + &histogram.draw(console);
-        }
-        out
-    }
-
-    /// What to do about growth.
-    fn advice(&self) -> Vec<String> {
-        let (live, over) = (self.sessions.live, self.over());
-        let mut advice = Vec::new();
-        if over > live && over >= PAGE as u64 {
-            advice.push(format!("`purge` removes {} that are over", counted(over, "record")));
-        }
-        if self.anonymous > live / 2 && self.anonymous >= 10 * PAGE as u64 {
-            advice.push(
-                "most live sessions are anonymous: what does the application write for a \
-                         mere visitor? `expire --anonymous --idle-for 1h` ends the idle ones"
-                    .into(),
-            );
-        }
-        if let (Some(free), Some(file)) = (self.bytes.free, self.bytes.file)
-            && free > (file / 2).max(FREE_WORTH_A_WORD)
-        {
-            advice.push(format!(
-                "{} of the file are free: new sessions use them before it grows",
-                report::size(free)
-            ));
-        }
-        advice
+        let bytes = &mut self.all.bytes;
+        bytes.stored = stats.stored_bytes;
+        (bytes.free, bytes.file) = (stats.free_bytes, stats.file_bytes);
     }
 }
 
-impl Histogram {
-    fn of_seconds() -> Self {
-        Self::new(&[
-            ("under a minute", 60),
-            ("under an hour", HOUR),
-            ("under a day", DAY),
-            ("under a week", 7 * DAY),
-            ("under 30 days", 30 * DAY),
-        ])
-    }
+fn over(statistics: &Statistics) -> u64 {
+    let Counts { expired, ended, superseded, .. } = statistics.sessions;
+    expired + ended + superseded
+}
 
-    fn of_bytes() -> Self {
-        Self::new(&[
-            ("under 256 B", 256),
-            ("under 1 KiB", 1 << 10),
-            ("under 4 KiB", 1 << 12),
-            ("under 16 KiB", 1 << 14),
-            ("under 64 KiB", 1 << 16),
-        ])
+fn draw(all: &Statistics, console: &Console<'_>) -> String {
+    let Counts { live, expired, ended, superseded } = all.sessions;
+    let Bytes { live: live_bytes, stored, free, file } = all.bytes;
+    let anonymous = format!("{} anonymous", all.anonymous);
+    let users =
+        all.users.map_or_else(|| anonymous.clone(), |users| format!("{users}, and {anonymous}"));
+    let size = |bytes| report::size(bytes);
+    let estimated = |count| match all.sampled {
+        Some(sampled) => format!("about {}, from {sampled} looked at", counted(count, "session")),
+        None => counted(count, "session"),
+    };
+    let lines = [
+        ("live", Some(estimated(live))),
+        ("expired", Some(expired.to_string())),
+        ("ended", Some(ended.to_string())),
+        ("superseded", Some(superseded.to_string())),
+        ("users", Some(users)),
+        ("live data", Some(size(live_bytes))),
+        ("stored", Some(size(stored))),
+        ("free", free.map(size)),
+        ("file", file.map(size)),
+    ];
+    let mut out = report::fields(console, lines);
+    let histograms = [
+        ("age", &all.age),
+        ("idle for", &all.idle),
+        ("time to expiry", &all.remaining),
+        ("size", &all.size),
+    ];
+    for (name, histogram) in histograms.into_iter().filter(|_| live > 0) {
+        let heading = console.paint(Style::Bold, name);
+        out = out + "\n" + &heading + "\n" + &draw_histogram(histogram, console);
     }
+    if !all.top_users.is_empty() {
+        out = out + "\n" + &console.paint(Style::Bold, "most sessions") + "\n";
+    }
+    for TopUser { user, sessions } in &all.top_users {
+        let name: String = escape::line(user).chars().take(40).collect();
+        out = format!("{out}  {sessions:>8}  {name}\n");
+    }
+    out
+}
 
-    fn new(bounds: &[(&'static str, u64)]) -> Self {
-        let bounded = bounds.iter().map(|&(label, below)| (label, Some(below)));
-        let bucket = |(label, below)| Bucket { label, below, count: 0 };
-        Self(bounded.chain([("more", None)]).map(bucket).collect())
+/// What to do about growth.
+fn advice(all: &Statistics) -> Vec<String> {
+    let (live, over) = (all.sessions.live, over(all));
+    let mut advice = Vec::new();
+    if over > live && over >= PAGE as u64 {
+        advice.push(format!("`purge` removes {} that are over", counted(over, "record")));
     }
+    if all.anonymous > live / 2 && all.anonymous >= 10 * PAGE as u64 {
+        advice.push(
+            "most live sessions are anonymous: what does the application write for a \
+                     mere visitor? `expire --anonymous --idle-for 1h` ends the idle ones"
+                .into(),
+        );
+    }
+    if let (Some(free), Some(file)) = (all.bytes.free, all.bytes.file)
+        && free > (file / 2).max(FREE_WORTH_A_WORD)
+    {
+        advice.push(format!(
+            "{} of the file are free: new sessions use them before it grows",
+            report::size(free)
+        ));
+    }
+    if all.sampled.is_some() {
+        advice.push("counts and sizes are estimates from a sample; --full counts".into());
+    }
+    advice
+}
 
-    fn add_duration(&mut self, duration: Duration) {
-        self.add(duration.as_secs());
-    }
+fn of_seconds() -> Vec<Bucket> {
+    buckets(&[60, HOUR, DAY, 7 * DAY, 30 * DAY])
+}
 
-    fn add(&mut self, value: u64) {
-        let bucket =
-            self.0.iter_mut().find(|bucket| bucket.below.is_none_or(|below| value < below));
-        if let Some(bucket) = bucket {
-            bucket.count += 1;
-        }
-    }
+fn of_bytes() -> Vec<Bucket> {
+    buckets(&[256, 1 << 10, 1 << 12, 1 << 14, 1 << 16])
+}
 
-    fn draw(&self, console: &Console<'_>) -> String {
-        let most = self.0.iter().map(|bucket| bucket.count).max().unwrap_or(0).max(1);
-        self.0.iter().fold(String::new(), |out, bucket| {
-            // Rounded up: whatever is there at all is seen.
-            let length = (bucket.count.saturating_mul(BAR)).div_ceil(most);
-            let bar = "█".repeat(usize::try_from(length).unwrap_or(0));
-            let bar = console.paint(Style::Cyan, &bar);
-            let line = format!("  {:<14}  {:>8}  {bar}", bucket.label, bucket.count);
-            out + line.trim_end() + "\n"
-        })
+fn buckets(bounds: &[u64]) -> Vec<Bucket> {
+    let bounds = bounds.iter().copied().map(Some).chain([None]);
+    bounds.map(|below| Bucket { below, count: 0 }).collect()
+}
+
+fn label(below: Option<u64>) -> &'static str {
+    match below {
+        Some(60) => "under a minute",
+        Some(HOUR) => "under an hour",
+        Some(DAY) => "under a day",
+        Some(256) => "under 256 B",
+        Some(1024) => "under 1 KiB",
+        Some(4096) => "under 4 KiB",
+        Some(16_384) => "under 16 KiB",
+        Some(65_536) => "under 64 KiB",
+        Some(bound) if bound == 7 * DAY => "under a week",
+        Some(_) => "under 30 days",
+        None => "more",
     }
+}
+
+fn add_duration(histogram: &mut [Bucket], duration: Duration) {
+    add(histogram, duration.as_secs());
+}
+
+fn add(histogram: &mut [Bucket], value: u64) {
+    let is_its = |bucket: &&mut Bucket| bucket.below.is_none_or(|below| value < below);
+    if let Some(bucket) = histogram.iter_mut().find(is_its) {
+        bucket.count += 1;
+    }
+}
+
+fn draw_histogram(histogram: &[Bucket], console: &Console<'_>) -> String {
+    let most = histogram.iter().map(|bucket| bucket.count).max().unwrap_or(0).max(1);
+    histogram.iter().fold(String::new(), |out, bucket| {
+        // Rounded up: whatever is there at all is seen.
+        let length = (bucket.count.saturating_mul(BAR)).div_ceil(most);
+        let bar = "█".repeat(usize::try_from(length).unwrap_or(0));
+        let bar = console.paint(Style::Cyan, &bar);
+        let line = format!("  {:<14}  {:>8}  {bar}", label(bucket.below), bucket.count);
+        out + line.trim_end() + "\n"
+    })
 }

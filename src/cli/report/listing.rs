@@ -13,13 +13,18 @@ use crate::expiry::Timestamp;
 const MIN_ID_DIGITS: usize = 8;
 
 /// What a list is made of.
-pub(crate) trait Row: Serialize {
+pub(crate) trait Row: Serialize + Sized {
     /// Names of the fields, as CSV heads them.
     const FIELDS: &'static [&'static str];
     /// Names of the columns for people.
     const HEADINGS: &'static [&'static str];
 
-    fn id(&self) -> &str;
+    fn id(&self) -> String;
+    /// The row as JSON that is safe to show.
+    fn put_json(&self, out: &mut String) -> Outcome<()> {
+        out.push_str(&to_json(self)?);
+        Ok(())
+    }
     fn cells(&self, view: &View) -> Vec<String>;
 }
 
@@ -57,9 +62,12 @@ impl Listing {
         let text = match self.format {
             Format::Table => self.table(rows),
             Format::Json => self.json(rows)?,
-            Format::Jsonl => lines(rows, to_json)?,
+            Format::Jsonl => lines(rows, R::put_json)?,
             Format::Csv => self.csv(rows)?,
-            Format::Ids => lines(rows, |row| Ok(row.id().to_owned()))?,
+            Format::Ids => lines(rows, |row, out| {
+                out.push_str(&row.id());
+                Ok(())
+            })?,
         };
         self.written += rows.len() as u64;
         console.print(&text)?;
@@ -80,7 +88,7 @@ impl Listing {
         let mut out = String::new();
         for (index, row) in rows.iter().enumerate() {
             out.push_str(if self.written == 0 && index == 0 { "[\n  " } else { ",\n  " });
-            out.push_str(&to_json(row)?);
+            row.put_json(&mut out)?;
         }
         Ok(out)
     }
@@ -91,7 +99,8 @@ impl Listing {
             out.write_record(R::FIELDS).map_err(unwritable)?;
         }
         for row in rows {
-            out.serialize(row).map_err(unwritable)?;
+            let fields = csv_fields(row)?;
+            out.write_record(fields.iter().map(harmless)).map_err(unwritable)?;
         }
         let bytes = out.into_inner().map_err(unwritable)?;
         let text = String::from_utf8(bytes).map_err(unwritable)?;
@@ -144,10 +153,29 @@ impl Listing {
     }
 }
 
-fn lines<R>(rows: &[R], line: impl Fn(&R) -> Outcome<String>) -> Outcome<String> {
-    let mut out = String::new();
+/// The fields of a row as text.
+fn csv_fields<R: Row>(row: &R) -> Outcome<csv::StringRecord> {
+    let mut one = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    one.serialize(row).map_err(unwritable)?;
+    let bytes = one.into_inner().map_err(unwritable)?;
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(&bytes[..]);
+    let mut fields = csv::StringRecord::new();
+    reader.read_record(&mut fields).map_err(unwritable)?;
+    Ok(fields)
+}
+
+/// The field, so that no spreadsheet takes it for a formula.
+fn harmless(field: &str) -> String {
+    match field.chars().next() {
+        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n') => format!("'{field}"),
+        _ => field.into(),
+    }
+}
+
+fn lines<R>(rows: &[R], put: impl Fn(&R, &mut String) -> Outcome<()>) -> Outcome<String> {
+    let mut out = String::with_capacity(rows.len() * 384);
     for row in rows {
-        out.push_str(&line(row)?);
+        put(row, &mut out)?;
         out.push('\n');
     }
     Ok(out)
@@ -155,10 +183,10 @@ fn lines<R>(rows: &[R], line: impl Fn(&R) -> Outcome<String>) -> Outcome<String>
 
 /// How many digits tell the IDs of these rows apart.
 fn distinct_digits<R: Row>(rows: &[R]) -> usize {
-    let mut ids: Vec<&str> = rows.iter().map(Row::id).collect();
+    let mut ids: Vec<String> = rows.iter().map(Row::id).collect();
     ids.sort_unstable();
-    let longest = ids.iter().map(|id| id.len()).max().unwrap_or(0);
+    let longest = ids.iter().map(String::len).max().unwrap_or(0);
     let common = |a: &str, b: &str| a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
-    let needed = ids.windows(2).map(|pair| common(pair[0], pair[1]) + 1).max().unwrap_or(0);
+    let needed = ids.windows(2).map(|pair| common(&pair[0], &pair[1]) + 1).max().unwrap_or(0);
     needed.max(MIN_ID_DIGITS).min(longest)
 }

@@ -1,8 +1,38 @@
-//! Rendering: one place that turns what a command found into each format.
+//! What the machine formats hold, as types to read them with.
+//!
+//! `--format json` writes one document, `--format jsonl` one object on each line; lists know `csv`
+//! and `ids`, too. Names are in snake case, IDs whole, instants in RFC 3339 (UTC, whole seconds),
+//! sizes in bytes and durations in seconds. Fields may be added, none is removed or changes its
+//! meaning within a major version.
+//!
+//! | command | `json` | |
+//! | --- | --- | --- |
+//! | `list` | array of [`Session`] | `jsonl`: one a line; `csv`: the same fields; `ids` |
+//! | `inspect` | [`Inspection`] | an array, where several IDs are given |
+//! | `expire`, `purge` | [`Changed`] | |
+//! | `key …` | array of [`Key`] | after the change; `jsonl` and `csv`, too |
+//! | `stats` | [`Statistics`] | |
+//! | `import` | [`Imported`] | |
+//!
+//! In CSV, text that a spreadsheet would take for a formula (it begins with `=`, `+`, `-`, `@`, a
+//! tab or a line break) has a `'` before it; the other formats have it as it is. An empty field
+//! stands for `null`. The lines of `export` are a format of their own: see `export --help`.
+//!
+//! What a command exits with is told by the constants of [`exit`](crate::cli::exit).
+//!
+//! ```
+//! use fastsession::cli::report::Changed;
+//! let text = r#"{"matched":2,"ended":2,"already_over":0,"purged":0,"dry_run":false}"#;
+//! let report: Changed = serde_json::from_str(text)?;
+//! assert_eq!(report.ended, Some(2));
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 pub(crate) mod escape;
+mod json;
 mod listing;
 mod session;
+mod types;
 pub(crate) mod value;
 
 use serde::Serialize;
@@ -13,6 +43,9 @@ use super::exit::{self, Failure, Outcome};
 
 pub(crate) use listing::{Listing, Row, View};
 pub(crate) use session::SessionRow;
+pub use types::{
+    Bucket, Bytes, Changed, Counts, Imported, Inspection, Key, Session, Statistics, TopUser,
+};
 
 /// One line of JSON that is safe to show.
 pub(crate) fn to_json(value: &impl Serialize) -> Outcome<String> {
@@ -70,16 +103,6 @@ pub(crate) fn fields(
     fields.into_iter().fold(String::new(), |out, (name, value)| {
         out + &console.paint(Style::Bold, &format!("{name:<width$}")) + "  " + &value + "\n"
     })
-}
-
-/// What a changing command did.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(crate) struct Changed {
-    pub(crate) matched: u64,
-    pub(crate) ended: u64,
-    pub(crate) already_over: u64,
-    pub(crate) purged: u64,
-    pub(crate) dry_run: bool,
 }
 
 impl Changed {

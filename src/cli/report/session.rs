@@ -3,14 +3,32 @@
 use serde::Serialize;
 
 use super::listing::{Row, View};
-use super::size;
+use super::{json, size};
+use crate::cli::exit::Outcome;
 use crate::cli::time::{Instant, relative};
+use crate::id::SessionId;
 use crate::store::Summary;
+
+/// An ID as it is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IdText(pub(crate) SessionId);
+
+impl Serialize for IdText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl std::fmt::Display for IdText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// The fields of a session, in their stable order.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct SessionRow {
-    pub(crate) id: String,
+    pub(crate) id: IdText,
     pub(crate) user: Option<Box<str>>,
     pub(crate) label: Option<Box<str>>,
     pub(crate) realm: Option<Box<str>>,
@@ -27,7 +45,7 @@ pub(crate) struct SessionRow {
 impl From<Summary> for SessionRow {
     fn from(session: Summary) -> Self {
         Self {
-            id: session.id.to_string(),
+            id: IdText(session.id),
             user: session.user,
             label: session.label,
             realm: session.realm,
@@ -61,8 +79,37 @@ impl Row for SessionRow {
     const HEADINGS: &'static [&'static str] =
         &["ID", "USER", "STATE", "CREATED", "LAST SEEN", "ENDS", "SIZE", "REALM", "LABEL"];
 
-    fn id(&self) -> &str {
-        &self.id
+    fn id(&self) -> String {
+        self.id.0.to_string()
+    }
+
+    fn put_json(&self, out: &mut String) -> Outcome<()> {
+        out.push_str("{\"id\":");
+        json::id(out, &self.id.0);
+        for (name, value) in [("user", &self.user), ("label", &self.label), ("realm", &self.realm)]
+        {
+            field(out, name);
+            json::maybe_text(out, value.as_deref())?;
+        }
+        field(out, "state");
+        json::text(out, self.state)?;
+        for (name, at) in [
+            ("created_at", Some(self.created_at)),
+            ("authenticated_at", self.authenticated_at),
+            ("last_seen_at", Some(self.last_seen_at)),
+            ("expires_at", Some(self.expires_at)),
+        ] {
+            field(out, name);
+            json::maybe_instant(out, at);
+        }
+        field(out, "size_bytes");
+        json::number(out, self.size_bytes as u64);
+        field(out, "ended_at");
+        json::maybe_instant(out, self.ended_at);
+        field(out, "ended_by");
+        json::maybe_text(out, self.ended_by)?;
+        out.push('}');
+        Ok(())
     }
 
     fn cells(&self, view: &View) -> Vec<String> {
@@ -70,7 +117,7 @@ impl Row for SessionRow {
         let time = |at: Instant| view.time(at);
         let end = self.ended_at.unwrap_or(self.expires_at);
         vec![
-            self.id[..view.id_digits].to_owned(),
+            format!("{:.*}", view.id_digits, self.id.0),
             text(&self.user),
             self.state.to_owned(),
             time(self.created_at),
@@ -83,11 +130,42 @@ impl Row for SessionRow {
     }
 }
 
+fn field(out: &mut String, name: &str) {
+    out.push_str(",\"");
+    out.push_str(name);
+    out.push_str("\":");
+}
+
 impl View {
     pub(crate) fn time(&self, at: Instant) -> String {
         match self.relative_to {
             Some(now) => relative(at.0, now),
             None => at.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::report::to_json;
+    use crate::expiry::{Timeouts, Timestamp};
+    use crate::record::{Data, Endings, Header, Record};
+
+    #[test]
+    fn a_row_is_written_as_it_serializes() {
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let mut header = Header::new(at, &Timeouts::default());
+        for (user, label) in [(None, None), (Some("alice"), Some("\u{1b}[31m \"x\" \u{202e}ß"))] {
+            header.user = user.map(Into::into);
+            header.label = label.map(Into::into);
+            header.authenticated_at = user.map(|_| at);
+            let record = Record::new(&header, Data::EMPTY).unwrap();
+            let id = SessionId::from_bytes([0xa7; 32]);
+            let row: SessionRow = Summary::new(id, &record, &Endings::default(), at).into();
+            let mut out = String::new();
+            row.put_json(&mut out).unwrap();
+            assert_eq!(out, to_json(&row).unwrap());
         }
     }
 }

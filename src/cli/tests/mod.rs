@@ -177,7 +177,7 @@ impl Desk {
             clock,
             screen: Screen::default(),
             stdin: String::new(),
-            signals: Signals::default(),
+            signals: Signals::deaf(),
         }
     }
 

@@ -187,7 +187,7 @@ fn exported_all(desk: &Desk) -> String {
         clock: desk.clock.clone(),
         screen: Screen::default(),
         stdin: String::new(),
-        signals: Signals::default(),
+        signals: Signals::deaf(),
     };
     calm.run("export -q").done().out
 }

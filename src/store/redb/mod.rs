@@ -237,6 +237,10 @@ impl SessionStore for RedbStore {
         Answer::pending(self.shared.clone().scanned(scan::stats))
     }
 
+    fn quick_stats(&self) -> Answer<Stats> {
+        Answer::pending(self.shared.clone().scanned(scan::quick_stats))
+    }
+
     fn timing(&self) -> Answer<Timing> {
         self.read_fresh(|_, snapshot| Ok(snapshot.state.timing))
     }

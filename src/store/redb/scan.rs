@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use redb::ReadableTableMetadata;
 
-use super::snapshot::{Snapshot, read_record, shielded};
+use super::snapshot::{Snapshot, shielded};
 use super::tables;
-use super::{Shared, failure};
+use super::{Shared, codec, failure};
 use crate::error::Result;
 use crate::id::SessionId;
 use crate::record::{Endings, Record};
@@ -23,28 +23,28 @@ const MAX_BYTES: usize = 1 << 20;
 /// One page.
 pub(super) fn page(snapshot: &Snapshot, query: &Query) -> Result<Page> {
     let at = query.at;
-    let summary = |id, record: &Record, endings: &Endings| {
+    let summary = |id, record: &Record, endings: &Endings, size| {
         // Bounded by their number alone.
-        Ok((Summary::new(id, record, endings, at), 0))
+        Ok((Summary { size_bytes: size, ..Summary::new(id, record, endings, at) }, 0))
     };
-    let Filled { found: sessions, next, corrupt } = fill(Filling::new(snapshot, query, summary))?;
+    let Filled { found: sessions, next, corrupt } =
+        fill(Filling::new(snapshot, query, Part::Metadata, summary))?;
     Ok(Page { sessions, next, corrupt })
 }
 
 /// Some records in full.
 pub(super) fn records(snapshot: &Snapshot, query: &Query, keep: Duration) -> Result<Records> {
-    let whole = |id, record: &Record, endings: &Endings| {
-        let record = settled(record, endings, keep)?;
-        let bytes = record.size_bytes();
-        Ok(((id, record), bytes))
+    let whole = |id, record: &Record, endings: &Endings, size| {
+        Ok(((id, settled(record, endings, keep)?), size))
     };
-    let Filled { found: records, next, corrupt } = fill(Filling::new(snapshot, query, whole))?;
+    let Filled { found: records, next, corrupt } =
+        fill(Filling::new(snapshot, query, Part::Whole, whole))?;
     Ok(Records { records, next, corrupt })
 }
 
 fn fill<T, M>(filling: Filling<'_, T, M>) -> Result<Filled<T>>
 where
-    M: Fn(SessionId, &Record, &Endings) -> Result<(T, usize)>,
+    M: Fn(SessionId, &Record, &Endings, usize) -> Result<(T, usize)>,
 {
     shielded(|| match filling.query.filter.wanted_user() {
         Some(user) => fill_from_user(filling, user),
@@ -54,7 +54,7 @@ where
 
 fn fill_from_all<T, M>(mut filling: Filling<'_, T, M>) -> Result<Filled<T>>
 where
-    M: Fn(SessionId, &Record, &Endings) -> Result<(T, usize)>,
+    M: Fn(SessionId, &Record, &Endings, usize) -> Result<(T, usize)>,
 {
     let snapshot = filling.snapshot;
     let (from, to) = (filling.from(), filling.last);
@@ -66,14 +66,14 @@ where
         if filling.is_full() {
             return Ok(filling.stop());
         }
-        filling.look_at(id, read_record(&id, value.value()))?;
+        filling.look_at(id, value.value())?;
     }
     Ok(filling.filled)
 }
 
 fn fill_from_user<T, M>(mut filling: Filling<'_, T, M>, user: &str) -> Result<Filled<T>>
 where
-    M: Fn(SessionId, &Record, &Endings) -> Result<(T, usize)>,
+    M: Fn(SessionId, &Record, &Endings, usize) -> Result<(T, usize)>,
 {
     let snapshot = filling.snapshot;
     let hash = tables::user_hash(user);
@@ -88,11 +88,19 @@ where
         if filling.is_full() {
             return Ok(filling.stop());
         }
-        if let Some(record) = snapshot.record(&id).transpose() {
-            filling.look_at(id, record)?;
+        let value = snapshot.sessions.get(id.as_bytes()).map_err(failure::before_commit)?;
+        if let Some(value) = value {
+            filling.look_at(id, value.value())?;
         }
     }
     Ok(filling.filled)
+}
+
+/// How much of each record is read.
+#[derive(Clone, Copy)]
+enum Part {
+    Metadata,
+    Whole,
 }
 
 /// What an answer is made of.
@@ -106,6 +114,7 @@ struct Filled<T> {
 struct Filling<'a, T, M> {
     snapshot: &'a Snapshot,
     query: &'a Query,
+    part: Part,
     /// Makes an item, and says what it counts towards the bound on bytes.
     make: M,
     filled: Filled<T>,
@@ -117,12 +126,12 @@ struct Filling<'a, T, M> {
 
 impl<'a, T, M> Filling<'a, T, M>
 where
-    M: Fn(SessionId, &Record, &Endings) -> Result<(T, usize)>,
+    M: Fn(SessionId, &Record, &Endings, usize) -> Result<(T, usize)>,
 {
-    fn new(snapshot: &'a Snapshot, query: &'a Query, make: M) -> Self {
+    fn new(snapshot: &'a Snapshot, query: &'a Query, part: Part, make: M) -> Self {
         let (_, last) = query.filter.id_range();
         let filled = Filled { found: Vec::new(), next: None, corrupt: Vec::new() };
-        Self { snapshot, query, make, filled, last, looked_at: 0, bytes: 0, latest: None }
+        Self { snapshot, query, part, make, filled, last, looked_at: 0, bytes: 0, latest: None }
     }
 
     fn from(&self) -> Bound<SessionId> {
@@ -144,11 +153,15 @@ where
         self.filled
     }
 
-    fn look_at(&mut self, id: SessionId, record: Result<Record>) -> Result<()> {
+    fn look_at(&mut self, id: SessionId, value: &[u8]) -> Result<()> {
         self.looked_at += 1;
         self.latest = Some(id);
-        let record = match record {
-            Ok(record) => record,
+        let read = codec::open(id.as_bytes(), value).and_then(|bytes| match self.part {
+            Part::Metadata => Record::metadata_from_bytes(bytes),
+            Part::Whole => Record::from_bytes(bytes).map(|record| (record, bytes.len())),
+        });
+        let (record, size) = match read {
+            Ok(read) => read,
             Err(error) if error.is_corrupt() => {
                 self.filled.corrupt.push(id);
                 return Ok(());
@@ -159,12 +172,19 @@ where
         let endings = self.snapshot.endings(record.user())?;
         let unrecorded = self.snapshot.state.timing.touch_interval;
         if filter.matches(&id, &record, &endings, at, unrecorded) {
-            let (item, bytes) = (self.make)(id, &record, &endings)?;
+            let (item, bytes) = (self.make)(id, &record, &endings, size)?;
             self.bytes += bytes;
             self.filled.found.push(item);
         }
         Ok(())
     }
+}
+
+/// What is known without a walk through the tables.
+pub(super) fn quick_stats(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Stats> {
+    let records = shielded(|| snapshot.sessions.len().map_err(failure::before_commit))?;
+    let file_bytes = std::fs::metadata(&shared.config.opener.path).ok().map(|meta| meta.len());
+    Ok(Stats { records, file_bytes, ..Stats::default() })
 }
 
 /// Sizes and counts; walks every table.
