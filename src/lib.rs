@@ -41,7 +41,8 @@
 //!
 //! `redb` ([`RedbStore`]), `axum` (layer and extractor) and `cli` (the tool) are on by default. An
 //! application wants `default-features = false, features = ["redb", "axum"]`. `tower-sessions` runs
-//! applications written for tower-sessions or axum-login on these stores.
+//! applications written for tower-sessions or axum-login on these stores; `metrics` measures for the
+//! facade of that name.
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -58,6 +59,7 @@ pub mod guide;
 mod header;
 mod id;
 mod keyring;
+mod meter;
 #[cfg(feature = "axum")]
 pub mod middleware;
 mod origin;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::meter;
 use crate::origin::Origin;
 
 /// Counts of one layer: where its requests' sessions came from, and what it dropped.
@@ -40,9 +41,11 @@ impl Counters {
 
     pub(crate) fn count(&self, origin: Origin) {
         self.concluded[origin as usize].fetch_add(1, Ordering::Relaxed);
+        meter::concluded(origin);
     }
 
     pub(crate) fn count_dropped(&self) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
+        meter::dropped();
     }
 }

@@ -16,6 +16,7 @@ use crate::expiry::{Timeouts, Timestamp};
 use crate::header::HeaderOptions;
 use crate::id::SessionId;
 use crate::keyring::{KeyRing, Scope};
+use crate::meter;
 use crate::record::Record;
 use crate::store::{
     Access, Answer, Commit, DEFAULT_MAX_DATA_BYTES, Freshness, Loaded, Op, Outcome, SessionCap,
@@ -152,6 +153,7 @@ impl Shared {
 
     /// Hands a commit to the store; the answer may be awaited later.
     pub(crate) fn ask(&self, id: SessionId, op: Op) -> Answer<Outcome> {
+        meter::asked(&op);
         let (access, max_data_bytes) = (self.access(), self.settings.max_data_bytes);
         self.store.commit(Commit { id, access, max_data_bytes, op })
     }

@@ -41,6 +41,7 @@ mod answer;
 mod apply;
 #[cfg(any(feature = "redb", feature = "redis"))]
 mod codec;
+mod events;
 mod filter;
 mod log;
 mod memory;
@@ -62,11 +63,12 @@ pub use self::redb::{
 pub use self::redis::{RedisStore, RedisStoreBuilder};
 pub use answer::Answer;
 pub use apply::{Applied, Rows, Write, apply, end_record};
+pub use events::{Event, EventKind, Events};
 pub use filter::{Filter, Summary};
 pub use log::{LOG_ENTRIES, LogEntry, MAX_NOTE_BYTES, Note, Tally};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use operations::{Expired, Purged, Selector};
-pub(crate) use operations::{expire, purge, sessions_of};
+pub(crate) use operations::{expire, health, purge, sessions_of};
 pub use transfer::{Admission, Import, Imported, Records, Remove, admit, settled};
 
 /// How long a header is kept after its session ended, unless configured: 24 hours.
@@ -160,6 +162,17 @@ pub trait SessionStore: Send + Sync + 'static {
         Answer::ready(Ok(Vec::new()))
     }
 
+    /// What becomes of sessions from now on; `None`, by default, if this store tells nothing.
+    ///
+    /// What this store does is told once it is durable, whoever asks for it: the application, its
+    /// sweeping, the cap. What other processes do to the same sessions is not told, except for
+    /// what they left to do: rows that this store sweeps, or that it finds ended together with many
+    /// others. Nor is what is imported, or what a full [`MemoryStore`] lets go. To hear of everything, listen in every process; the command-line tool's changes are
+    /// in its [`log`](Self::log). [`Session::ended`](crate::Session::ended) tells the end of one session, whoever ends it.
+    fn events(&self) -> Option<Events> {
+        None
+    }
+
     /// Makes every touch durable and lets go of files and connections. Later calls fail with
     /// `is_unavailable()`; closing twice is no error.
     fn close(&self) -> Answer<()>;
@@ -197,6 +210,25 @@ pub trait SessionStore: Send + Sync + 'static {
         Self: Sized,
     {
         expire(self, selector, EndedBy::Application)
+    }
+
+    /// Whether sessions can be read and changed: for a health check. Reads a state no older than
+    /// the call and goes the way of a commit that changes nothing, both within the store's own
+    /// deadline (5 s); the error says what is wrong.
+    ///
+    /// Writes nothing, and so does not see that the disk is full.
+    ///
+    /// ```
+    /// # async fn demo(store: fastsession::MemoryStore) -> fastsession::Result<()> {
+    /// use fastsession::SessionStore;
+    /// store.health().await?;
+    /// # Ok(()) }
+    /// ```
+    fn health(&self) -> impl Future<Output = Result<()>> + Send
+    where
+        Self: Sized,
+    {
+        health(self)
     }
 
     /// Removes everything that is over, in bounded batches. Never ends a live session.

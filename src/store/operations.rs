@@ -1,6 +1,6 @@
 //! Operations made of several calls of the trait: selecting, ending, purging.
 
-use super::{End, Filter, Query, SessionStore, Summary, Sweep, Target};
+use super::{Access, Commit, Draft, End, Filter, Op, Query, SessionStore, Summary, Sweep, Target};
 use crate::error::Result;
 use crate::id::SessionId;
 use crate::record::EndedBy;
@@ -207,4 +207,15 @@ pub(crate) async fn purge<S: SessionStore + ?Sized>(store: &S) -> Result<Purged>
 
 fn query<S: SessionStore + ?Sized>(store: &S, filter: Filter) -> Query {
     Query { filter, after: None, limit: PAGE, at: store.clock().now() }
+}
+
+pub(crate) async fn health<S: SessionStore + ?Sized>(store: &S) -> Result<()> {
+    // No session has this ID: it is no hash of anything.
+    let id = SessionId::from_bytes([0; SessionId::LEN]);
+    let access = Access::at(store.clock().now());
+    let op = Op::Merge(Draft::default());
+    let read = store.timing();
+    let written = store.commit(Commit { id, access, max_data_bytes: 0, op });
+    read.await?;
+    written.await.map(drop)
 }

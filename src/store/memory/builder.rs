@@ -10,6 +10,7 @@ use super::{Inner, MemoryStore};
 use crate::error::{Error, Result};
 use crate::expiry::Clock;
 use crate::keyring::KeyRing;
+use crate::store::events::Hub;
 use crate::store::{DEFAULT_KEEP_ENDED, Sweep};
 
 const DEFAULT_MAX_BYTES: usize = 256 * 1024 * 1024;
@@ -90,6 +91,7 @@ impl MemoryStoreBuilder {
             keys_held_by_application,
             timing: RwLock::default(),
             closed: AtomicBool::new(false),
+            events: Hub::default(),
         });
         spawn_sweeper(&inner, self.sweep_interval)?;
         Ok(MemoryStore { inner })

@@ -46,7 +46,7 @@ impl Inner {
             match end_record(&record, &endings, end.at, end.by, self.keep_ended)? {
                 None => report.already_over += 1,
                 Some(after) if filter.matches(id, &record, &endings, end.at, touch_interval) => {
-                    view.put(Write { id: *id, before: Some(record), after });
+                    self.put_ended(&mut view, Write { id: *id, before: Some(record), after });
                     report.ended += 1;
                 }
                 Some(_) => {}
@@ -80,6 +80,9 @@ impl Inner {
             header.generation = generation;
             *row = Record::new(&header, row.data())?;
         }
+        let mut notes = self.events.notes();
+        notes.ended_all(user, &ending);
+        self.events.tell(notes);
         Ok(EndReport::default())
     }
 
@@ -105,10 +108,17 @@ impl Inner {
                 && let Ok(after) =
                     record.ended(ending.at, ending.by, self.keep_ended, Duration::ZERO)
             {
-                view.put(Write { id, before: Some(record), after });
+                self.put_ended(&mut view, Write { id, before: Some(record), after });
             }
         }
         self.endings.write().finished(pending);
+    }
+
+    fn put_ended(&self, view: &mut View<'_>, write: Write) {
+        let mut notes = self.events.notes();
+        notes.wrote(std::iter::once(&write));
+        view.put(write);
+        self.events.tell(notes);
     }
 }
 

@@ -23,10 +23,11 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
+use super::events::Hub;
 use super::{
-    Access, Answer, Applied, Commit, End, EndReport, Freshness, Import, Imported, Inspected,
-    KeyChange, Loaded, Op, Outcome, Page, Query, Records, Remove, SessionStore, Stats, Sweep,
-    Swept, Timing, apply,
+    Access, Answer, Applied, Commit, End, EndReport, Events, Freshness, Import, Imported,
+    Inspected, KeyChange, Loaded, Op, Outcome, Page, Query, Records, Remove, SessionStore, Stats,
+    Sweep, Swept, Timing, apply,
 };
 use crate::error::{Error, Kind, Result};
 use crate::expiry::Clock;
@@ -79,6 +80,7 @@ struct Inner {
     keys_held_by_application: bool,
     timing: RwLock<Timing>,
     closed: AtomicBool,
+    events: Hub,
 }
 
 #[derive(Default)]
@@ -193,9 +195,13 @@ impl Inner {
         if let Some(wanted) = self.shortage(write.iter().chain(&more)).filter(|_| bounded) {
             return Ok(Tried::NoRoom { wanted });
         }
+        let mut notes = self.events.notes();
+        notes.wrote(write.iter().chain(&more));
         for write in write.into_iter().chain(more) {
             view.put(write);
         }
+        // Under the lock, so that what becomes of one session is told in its order.
+        self.events.tell(notes);
         drop(view);
         if matches!(outcome, Outcome::Committed(_)) {
             self.learn_timing(commit, &outcome);
@@ -320,6 +326,10 @@ impl SessionStore for MemoryStore {
             Ok(keys.clone())
         };
         Answer::ready(changed())
+    }
+
+    fn events(&self) -> Option<Events> {
+        Some(self.inner.events.subscribe(self.inner.clock.clone()))
     }
 
     fn close(&self) -> Answer<()> {

@@ -59,6 +59,9 @@ impl Inner {
             is_due(record, sweep.at)
         };
         if due {
+            let mut notes = self.events.notes();
+            notes.removed(&id, record, &self.endings_of(record.user()));
+            self.events.tell(notes);
             self.remove(shard, users, &id);
             return Fate::Removed;
         }

@@ -76,6 +76,9 @@ impl Inner {
             let Some(record) = shard.rows.get(id) else { continue };
             let endings = self.endings_of(record.user());
             if remove.covers(id, record, &endings, touch_interval) {
+                let mut notes = self.events.notes();
+                notes.removed(id, record, &endings);
+                self.events.tell(notes);
                 self.remove(&mut shard, &mut users, id);
                 swept.removed += 1;
             }

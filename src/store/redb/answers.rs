@@ -44,6 +44,11 @@ impl Answers {
         self.waiting_commits.sort_by_key(|(commit, _)| Reverse(commit.id));
     }
 
+    /// How many jobs wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting_commits.len() + self.waiting.len()
+    }
+
     /// Carries out what waits. An error means that the transaction can no longer be trusted; what
     /// was not carried out keeps waiting, for [`send`](Self::send).
     pub(super) fn carry_out(

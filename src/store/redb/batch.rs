@@ -18,6 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
 use crate::keyring::KeyRing;
 use crate::record::{Ending, Endings, Record};
+use crate::store::events::Notes;
 use crate::store::{
     Access, Applied, Commit, End, EndReport, Filter, KeyChange, Outcome, Rows, Tally, Target,
     Write, apply, end_record,
@@ -40,6 +41,8 @@ pub(super) struct Batch<'txn> {
     changed: bool,
     /// No room for anything that makes the file larger.
     full: Option<u64>,
+    /// What is to be told of once it is durable.
+    notes: Notes,
 }
 
 macro_rules! table {
@@ -62,6 +65,7 @@ impl<'txn> Batch<'txn> {
         txn: &'txn WriteTransaction,
         keep_ended: Duration,
         full: Option<u64>,
+        notes: Notes,
     ) -> Result<Self> {
         let state = {
             let meta = txn.open_table(tables::META).map_err(failure::before_commit)?;
@@ -80,18 +84,20 @@ impl<'txn> Batch<'txn> {
             keep_ended,
             changed: false,
             full,
+            notes,
         })
     }
 
-    /// Writes what the transaction knows of itself, and says whether there is anything to commit.
-    pub(super) fn finish(mut self) -> Result<bool> {
+    /// Writes what the transaction knows of itself, and says whether there is anything to commit, and
+    /// what to tell of it.
+    pub(super) fn finish(mut self) -> Result<(bool, Notes)> {
         if self.state != self.stored_state {
             self.changed = true;
             let mut meta = self.txn.open_table(tables::META).map_err(failure::before_commit)?;
             let sealed = self.state.seal();
             meta.insert(tables::STATE, sealed.as_slice()).map_err(failure::before_commit)?;
         }
-        Ok(self.changed)
+        Ok((self.changed, self.notes))
     }
 
     /// Fails unless [`RESERVE_PAGES`] more can be had: takes them, and gives them back.
@@ -122,6 +128,7 @@ impl<'txn> Batch<'txn> {
         for write in &writes {
             self.put(write)?;
         }
+        self.notes.wrote(writes.iter());
         if let Outcome::Committed(record) = &outcome {
             let timing = &mut self.state.timing;
             timing.longest_idle = timing.longest_idle.max(record.idle_timeout());
@@ -167,7 +174,7 @@ impl<'txn> Batch<'txn> {
             match end_record(&record, &endings, end.at, end.by, self.keep_ended)? {
                 None => report.already_over += 1,
                 Some(after) if filter.matches(id, &record, &endings, end.at, touch_interval) => {
-                    self.put(&Write { id: *id, before: Some(record), after })?;
+                    self.put_ended(&Write { id: *id, before: Some(record), after })?;
                     report.ended += 1;
                 }
                 Some(_) => {}
@@ -204,6 +211,7 @@ impl<'txn> Batch<'txn> {
             header.generation = self.state.generation;
             self.put_row(&id, &Record::new(&header, record.data())?)?;
         }
+        self.notes.ended_all(user, &ending);
         Ok(EndReport::default())
     }
 
@@ -271,6 +279,11 @@ impl<'txn> Batch<'txn> {
             return Err(Error::new(Kind::Full, message));
         }
         Ok(())
+    }
+
+    fn put_ended(&mut self, write: &Write) -> Result<()> {
+        self.notes.wrote(std::iter::once(write));
+        self.put(write)
     }
 
     /// Writes a row and its index entries.

@@ -31,9 +31,9 @@ use self::shared::{Shared, keys_held_by_application};
 use self::snapshot::Snapshot;
 use super::codec;
 use super::{
-    Access, Answer, Commit, End, EndReport, Freshness, Import, Imported, Inspected, KeyChange,
-    Loaded, LogEntry, Note, Outcome, Page, Query, Records, Remove, SessionStore, Stats, Sweep,
-    Swept, Tally, Timing,
+    Access, Answer, Commit, End, EndReport, Events, Freshness, Import, Imported, Inspected,
+    KeyChange, Loaded, LogEntry, Note, Outcome, Page, Query, Records, Remove, SessionStore, Stats,
+    Sweep, Swept, Tally, Timing,
 };
 use crate::error::{Error, Result};
 use crate::expiry::Clock;
@@ -280,6 +280,10 @@ impl SessionStore for RedbStore {
 
     fn log(&self, limit: usize) -> Answer<Vec<LogEntry>> {
         self.read_fresh(move |_, snapshot| log::last(&snapshot.txn, limit))
+    }
+
+    fn events(&self) -> Option<Events> {
+        Some(self.shared.events.subscribe(self.clock()))
     }
 
     fn close(&self) -> Answer<()> {

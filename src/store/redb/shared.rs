@@ -15,6 +15,7 @@ use super::snapshot::{Snapshot, Snapshots};
 use super::{failure, queue};
 use crate::error::{Error, Kind, Result};
 use crate::keyring::KeyRing;
+use crate::store::events::Hub;
 
 const QUEUE_LENGTH: usize = 16 * 1024;
 /// Most scans in line.
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub(super) scans: Mutex<Option<mpsc::SyncSender<Scan>>>,
     /// The ring read last; decoding one prepares its keys.
     pub(super) ring: Mutex<Option<KeyRing>>,
+    pub(super) events: Hub,
 }
 
 /// The file as it was opened once.
@@ -73,6 +75,7 @@ impl Shared {
             queue: Queue::new(QUEUE_LENGTH),
             scans: Mutex::new(None),
             ring: Mutex::new(None),
+            events: Hub::default(),
         }
     }
 

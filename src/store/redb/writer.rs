@@ -24,6 +24,7 @@ use super::snapshot::shielded;
 use super::{Durability, failure};
 use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
+use crate::meter;
 use crate::store::{Access, Op, Sweep, Swept};
 
 /// Most jobs in one transaction.
@@ -214,20 +215,24 @@ impl Writer<'_> {
         let flushing = must_sync && self.unflushed.is_some();
         touches.sort_unstable_by_key(|(id, _)| *id);
         let full = self.shared.file_is_full();
+        let (began, jobs) = (Instant::now(), answers.len());
         let applied = catch_unwind(AssertUnwindSafe(|| {
             let synced = self.set_durability(&mut txn, must_sync)?;
-            let mut batch = Batch::begin(&txn, self.shared.config.keep_ended, full)?;
+            let notes = self.shared.events.notes();
+            let mut batch = Batch::begin(&txn, self.shared.config.keep_ended, full, notes)?;
             answers.carry_out(&mut batch, &touches)?;
             self.give_second_chances(&mut batch, &mut answers)?;
             if sparing {
                 batch.prove_reserve()?;
             }
-            Ok((batch.finish()?, synced))
+            let (changed, notes) = batch.finish()?;
+            Ok((changed, notes, synced))
         }));
         let outcome = match applied {
-            Ok(Ok((changed, synced))) if changed || flushing => commit(txn).map(|()| {
+            Ok(Ok((changed, notes, synced))) if changed || flushing => commit(txn).map(|()| {
                 self.unflushed =
                     if synced { None } else { self.unflushed.or(Some(Instant::now())) };
+                self.shared.events.tell(notes);
             }),
             Ok(Ok(_)) => txn.abort().map_err(Spoiled::before_commit),
             Ok(Err(error)) => {
@@ -238,6 +243,7 @@ impl Writer<'_> {
                 Err(Spoiled { error: failure::panicked(), reopen: true }.and_rolled_back(txn))
             }
         };
+        meter::batch(began, jobs, outcome.is_ok());
         match outcome {
             Ok(()) => {
                 // Also where nothing was changed: whoever is told that a session is over must not
@@ -304,8 +310,9 @@ impl Writer<'_> {
         let (reply, waiter) = super::queue::reply();
         let written = self.write(vec![Job::Sweep(sweep, reply)], Vec::new(), NORMAL);
         let swept = waiter.now();
-        if let Err(error) = &swept {
-            tracing::warn!(%error, "sweeping failed; it will be tried again");
+        match &swept {
+            Ok(swept) => meter::swept(swept.removed, &self.shared.config.opener.path),
+            Err(error) => tracing::warn!(%error, "sweeping failed; it will be tried again"),
         }
         let pause = match (swept, self.shared.config.sweep_interval) {
             // At once, but after whatever was queued meanwhile.

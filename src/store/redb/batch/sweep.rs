@@ -77,6 +77,7 @@ impl Batch<'_> {
         let Some(record) = self.get(&id)? else { return Ok(false) };
         let endings = self.endings(record.user())?;
         if is_due(&record, &endings, sweep) {
+            self.notes.removed(&id, &record, &endings);
             self.remove(&id, &record)?;
             return Ok(true);
         }
@@ -111,7 +112,7 @@ impl Batch<'_> {
             if let (Mark::None, Some(ending)) = (record.mark(), endings.ending(record.generation()))
             {
                 let after = record.ended(ending.at, ending.by, self.keep_ended, Duration::ZERO)?;
-                self.put(&Write { id: *id, before: Some(record), after })?;
+                self.put_ended(&Write { id: *id, before: Some(record), after })?;
             }
         }
         self.changed = true;

@@ -57,6 +57,7 @@ impl Batch<'_> {
             };
             let endings = self.endings(record.user())?;
             if remove.covers(id, &record, &endings, touch_interval) {
+                self.notes.removed(id, &record, &endings);
                 self.remove(id, &record)?;
                 swept.removed += 1;
             }

@@ -24,6 +24,7 @@ use super::{caught, within};
 use crate::error::{Error, Kind, Result};
 use crate::expiry::Timestamp;
 use crate::record::EndedBy;
+use crate::store::events::Notes;
 use crate::store::{End, Note, Tally, Target};
 
 /// When a backup was made, in the table of the file's state.
@@ -155,7 +156,7 @@ pub(super) fn restore(target: &Opener, wait: Duration, restore: &Restore<'_>) ->
             let mut meta = txn.open_table(tables::META).map_err(failure::before_commit)?;
             meta.remove(COPIED).map_err(failure::before_commit)?;
         }
-        let mut batch = Batch::begin(txn, restore.keep_ended, None)?;
+        let mut batch = Batch::begin(txn, restore.keep_ended, None, Notes::default())?;
         if restore.end_everyone {
             let (target, by, at) = (Target::Everyone, EndedBy::Cli, restore.at);
             batch.end(&End { target, except: None, by, at })?;

@@ -1,0 +1,57 @@
+//! What the `metrics` facade is told.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::collections::BTreeMap;
+
+use fastsession::store::{Durability, Sweep};
+use fastsession::{RedbStore, Session, SessionStore, testing};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+/// Every name with its labels, and the value.
+type Measured = BTreeMap<String, DebugValue>;
+
+fn measured(snapshotter: &metrics_util::debugging::Snapshotter) -> Measured {
+    let snapshot = snapshotter.snapshot().into_vec();
+    let named = snapshot.into_iter().map(|(key, _, _, value)| {
+        let labels = key.key().labels().map(|label| format!("{{{}}}", label.value()));
+        (format!("{}{}", key.key().name(), labels.collect::<String>()), value)
+    });
+    named.collect()
+}
+
+#[tokio::test]
+async fn requests_commits_and_batches_are_measured() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    recorder.install().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = RedbStore::builder(dir.path().join("sessions.redb"))
+        .durability(Durability::Immediate)
+        .open()
+        .unwrap();
+    let session: Session = testing::session(&store);
+    session.insert("secret-key", "secret-value").await.unwrap();
+    session.login("secret-user").await.unwrap();
+    session.save().await.unwrap();
+    session.destroy().await.unwrap();
+    store.sweep(Sweep { at: store.clock().now(), limit: 10, purge: false }).await.unwrap();
+    store.close().await.unwrap();
+
+    let measured = measured(&snapshotter);
+    let counter = |name: &str| match measured.get(name) {
+        Some(DebugValue::Counter(count)) => *count,
+        other => panic!("{name}: {other:?} in {measured:?}"),
+    };
+    assert_eq!(counter("fastsession_requests_total{new}"), 1);
+    assert_eq!(counter("fastsession_commits_total{create}"), 1);
+    assert_eq!(counter("fastsession_commits_total{end}"), 1);
+    for name in ["fastsession_batch_seconds", "fastsession_batch_jobs"] {
+        let Some(DebugValue::Histogram(values)) = measured.get(name) else {
+            panic!("{name} in {measured:?}")
+        };
+        assert!(values.len() >= 2, "{values:?}");
+    }
+    // What identifies a session or a person is no label.
+    assert!(!format!("{measured:?}").contains("secret"));
+}
