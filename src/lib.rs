@@ -27,7 +27,7 @@
 //!
 //! - [`SessionLayer`] wraps a `Router`; [`Session`] is what a handler
 //!   takes as an argument. Nothing is verified or loaded until a handler asks.
-//! - [`MemoryStore`] and [`RedbStore`] keep the sessions; [`SessionStore`] is the trait they
+//! - [`MemoryStore`] and [`RedbStore`], or `RedisStore`, keep the sessions; [`SessionStore`] is the trait they
 //!   implement, with its contract in [`store`] and its test suite in [`testing`].
 //! - A [`SessionToken`] is the secret in the cookie; a [`SessionId`], derived from it, is the name
 //!   it is stored, listed and logged under, and opens nothing.
@@ -43,6 +43,7 @@
 //! application wants `default-features = false, features = ["redb", "axum"]`. `tower-sessions` runs
 //! applications written for tower-sessions or axum-login on these stores; `metrics` measures for the
 //! facade of that name.
+//! `redis` (`RedisStore`) and `redis-tls` (the same over TLS) are opt in.
 
 #[cfg(feature = "cli")]
 pub mod cli;

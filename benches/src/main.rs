@@ -16,6 +16,7 @@ mod load;
 mod overhead;
 mod peers;
 mod processes;
+mod redis;
 mod report;
 mod scale;
 mod space;
@@ -41,6 +42,7 @@ type Table = (&'static str, fn(&mut Report, Effort));
 const TABLES: &[Table] = &[
     ("overhead", overhead::run),
     ("durable", durable::run),
+    ("redis", redis::run),
     ("correctness", correctness::run),
     ("processes", processes::run),
     ("touches", touches::run),

@@ -37,17 +37,25 @@ pub(crate) async fn sqlite(path: &Path, synchronous: SqliteSynchronous) -> Sqlit
 pub(crate) struct Redis {
     server: Child,
     pool: Pool,
+    /// Of the server.
+    pub(crate) url: String,
     _folder: TempDir,
 }
 
 impl Redis {
     /// `None` if `redis-server` is not installed.
     pub(crate) async fn start() -> Option<Self> {
+        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    /// The same, durable or not.
+    pub(crate) async fn start_with(durability: &[&str]) -> Option<Self> {
         let folder = TempDir::new().expect("a folder");
         let port = free_port();
         let server = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
-            .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"])
+            .args(["--save", ""])
+            .args(durability)
             .arg("--dir")
             .arg(folder.path())
             .stdout(Stdio::null())
@@ -60,11 +68,12 @@ impl Redis {
             }
         };
         tokio::time::timeout(Duration::from_secs(10), started).await.expect("redis-server starts");
-        let config = Config::from_url(&format!("redis://127.0.0.1:{port}")).expect("an address");
+        let url = format!("redis://127.0.0.1:{port}");
+        let config = Config::from_url(&url).expect("an address");
         let pool = Pool::new(config, None, None, None, CONNECTIONS.into()).expect("a pool");
         pool.connect();
         pool.wait_for_connect().await.expect("redis-server answers");
-        Some(Self { server, pool, _folder: folder })
+        Some(Self { server, pool, url, _folder: folder })
     }
 
     pub(crate) fn store(&self) -> RedisStore<Pool> {

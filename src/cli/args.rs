@@ -81,7 +81,7 @@ pub(crate) struct CommandLine {
 /// Options of every verb, before or after it.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The database; else `FASTSESSION_DB`, else ./sessions.redb
+    /// The database, a file or redis://…; else `FASTSESSION_DB`, else ./sessions.redb
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     pub(crate) db: Option<PathBuf>,
     /// How long to wait for a lock

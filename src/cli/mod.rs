@@ -135,7 +135,7 @@ async fn execute(
     }
     let format = line.global.format();
     if let Verb::Init = line.verb {
-        return commands::init::run(&location, format, console).await;
+        return commands::init::run(&location, line.global.wait, format, console).await;
     }
     let wait = line.global.wait;
     let now = Clock::system().now();
@@ -175,16 +175,21 @@ fn explain(error: &clap::Error, args: &[OsString], console: &mut Console<'_>) ->
         console.print(&text)?;
         return Ok(exit::DONE);
     }
-    let _ = write!(console.stderr, "{}", without_cookies(text, args));
+    let _ = write!(console.stderr, "{}", without_secrets(text, args));
     Ok(exit::USAGE)
 }
 
-/// The message without the arguments in it that look like a cookie, which is a secret.
-fn without_cookies(message: String, args: &[OsString]) -> String {
+/// The message without the secrets among the arguments: cookies, and passwords in URLs.
+fn without_secrets(message: String, args: &[OsString]) -> String {
     let args = args.iter().filter_map(|arg| arg.to_str());
-    let secrets = args.filter(|arg| select::looks_like_cookie(arg));
-    secrets.fold(message, |message, secret| {
-        let value = secret.rsplit('=').next().unwrap_or(secret);
-        message.replace(value, "(a cookie)")
+    args.fold(message, |message, arg| {
+        if select::looks_like_cookie(arg) {
+            let value = arg.rsplit('=').next().unwrap_or(arg);
+            return message.replace(value, "(a cookie)");
+        }
+        match arg.find("://") {
+            Some(_) => message.replace(arg, &open::without_password(arg)),
+            None => message,
+        }
     })
 }

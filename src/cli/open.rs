@@ -17,9 +17,11 @@ const LEAST_WAIT: Duration = Duration::from_millis(200);
 /// Bytes of pages kept by a command that reads once.
 const SMALL_CACHE: usize = 8 << 20;
 
-/// The database's path and who gave it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where the database is, and who says so.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Location {
+    /// A path, or the URL of a server, which may hold a password: [`Location::shown`] is for
+    /// people.
     pub(crate) path: PathBuf,
     origin: Origin,
     /// Whether a missing one is to be made.
@@ -68,14 +70,27 @@ impl Location {
         }
         let is_corrupt = error.is_corrupt();
         let mut failure = Failure::from(error);
-        if is_corrupt {
+        if is_corrupt && self.url().is_none() {
             failure = failure.next("keep the file as it is; `check` says what is damaged");
         }
-        let path = self.path.display().to_string();
+        let path = self.shown();
         if !failure.what.contains(&path) {
             failure.what = format!("{path} cannot be used: {}", failure.what);
         }
         failure
+    }
+
+    /// The path, or the URL without user and password.
+    pub(crate) fn shown(&self) -> String {
+        match self.url() {
+            Some(url) => without_password(url),
+            None => self.path.display().to_string(),
+        }
+    }
+
+    /// The URL, if it is one.
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.path.to_str().filter(|text| is_url(text))
     }
 
     fn missing(&self, program: &str) -> Failure {
@@ -84,10 +99,10 @@ impl Location {
             Origin::Environment => "the path is that of FASTSESSION_DB",
             Origin::Default => "it is the default path: neither --db nor FASTSESSION_DB is set",
         };
-        Failure::new(exit::FAILED, format!("there is no database at {}", self.path.display()))
+        Failure::new(exit::FAILED, format!("there is no database at {}", self.shown()))
             .because(why)
             .next(format!(
-                "name the application's file with --db, or make one with `{program} init`"
+                "name the application's database with --db, or make one with `{program} init`"
             ))
     }
 }
@@ -105,8 +120,12 @@ pub(crate) fn open(
     opener(location, wait).map_err(|error| location.explain(error, program))
 }
 
-/// Opens the file at `location`, waiting for its locks at most `wait`.
+/// Opens the database at `location`, waiting for its locks or its server at most `wait`.
 pub(crate) fn existing(location: &Location, wait: Duration) -> Result<Arc<dyn SessionStore>> {
+    if let Some(url) = location.url() {
+        let missing = if location.may_be_made { Missing::Make } else { Missing::Refuse };
+        return server(url, wait, missing);
+    }
     Ok(Arc::new(builder(location, wait).open()?))
 }
 
@@ -119,9 +138,59 @@ pub(crate) fn builder(location: &Location, wait: Duration) -> RedbStoreBuilder {
 }
 
 /// Makes a database at `location`, where there must be none.
-pub(crate) fn create(location: &Location) -> Result<Arc<dyn SessionStore>> {
+pub(crate) fn create(location: &Location, wait: Duration) -> Result<Arc<dyn SessionStore>> {
+    if let Some(url) = location.url() {
+        return server(url, wait, Missing::MustMake);
+    }
     let builder = RedbStore::builder(&location.path).create_new().without_sweeping();
     Ok(Arc::new(builder.open()?))
+}
+
+/// What to do where a server has no sessions yet.
+enum Missing {
+    Refuse,
+    Make,
+    MustMake,
+}
+
+#[cfg(feature = "redis")]
+fn server(url: &str, wait: Duration, missing: Missing) -> Result<Arc<dyn SessionStore>> {
+    let builder = crate::store::RedisStore::builder(url).wait(wait.max(LEAST_WAIT));
+    let builder = match missing {
+        Missing::Refuse => builder.must_exist(),
+        Missing::Make => builder,
+        Missing::MustMake => builder.create_new(),
+    };
+    Ok(Arc::new(builder.without_sweeping().connect()?))
+}
+
+#[cfg(not(feature = "redis"))]
+fn server(_: &str, _: Duration, _: Missing) -> Result<Arc<dyn SessionStore>> {
+    let why = "it is a server's, and this program was built without the feature `redis`";
+    Err(Error::new(crate::error::Kind::Invalid, why))
+}
+
+fn is_url(text: &str) -> bool {
+    let schemes = ["redis", "rediss", "valkey", "valkeys", "redis+unix", "valkey+unix", "unix"];
+    text.split_once("://").is_some_and(|(scheme, _)| schemes.contains(&scheme))
+}
+
+/// A URL without user and password, for messages.
+pub(crate) fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.into() };
+    // A password may hold anything, and what follows it no `@`.
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    // The URL of a socket has it in the query.
+    let secret = |pair: &&str| !pair.starts_with("pass=") && !pair.starts_with("user=");
+    let rest = match rest.split_once('?') {
+        Some((path, query)) => {
+            let query: Vec<_> = query.split('&').filter(secret).collect();
+            let mark = if query.is_empty() { "" } else { "?" };
+            format!("{path}{mark}{}", query.join("&"))
+        }
+        None => rest.into(),
+    };
+    format!("{scheme}://{rest}")
 }
 
 #[cfg(test)]
@@ -140,7 +209,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sessions.redb");
         let location = Location::find(Some(&path), None);
-        create(&location).unwrap();
+        create(&location, Duration::ZERO).unwrap();
         assert!(existing(&location, Duration::ZERO).is_ok());
     }
 
@@ -167,5 +236,26 @@ mod tests {
             assert!(default.why.unwrap().contains("default"));
             assert!(default.next.unwrap().contains("fastsession init"));
         }
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let shown = [
+            ("redis://:secret@db:6379/2", "redis://db:6379/2"),
+            ("rediss://me:s@c/r?e@t@db?prefix=shop", "rediss://db?prefix=shop"),
+            (
+                "redis+unix:///run/redis.sock?user=me&pass=secret&db=1",
+                "redis+unix:///run/redis.sock?db=1",
+            ),
+            ("redis://db", "redis://db"),
+        ];
+        for (url, expected) in shown {
+            let location = Location::find(Some(Path::new(url)), None);
+            assert_eq!(location.shown(), expected);
+        }
+        let failure = missing(None, Some("redis://:secret@db:6379"));
+        assert!(failure.what.contains("redis://db:6379") && !failure.what.contains("secret"));
+        let location = Location::find(Some(Path::new("redis.redb")), None);
+        assert!(location.url().is_none(), "a path is no URL");
     }
 }

@@ -5,5 +5,10 @@
 #![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 #![allow(unreachable_pub, reason = "modules of one test binary")]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod contract;
+mod faults;
+mod live;
 mod server;
+mod warnings;

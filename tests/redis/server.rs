@@ -122,7 +122,14 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start() -> Self {
-        let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        let options = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "2000",
+            "--cluster-require-full-coverage",
+            "no",
+        ];
         let nodes: Vec<_> = (0..3).map(|_| Node::start(&options)).collect();
         let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
         let made = Command::new("redis-cli")
@@ -144,6 +151,44 @@ impl Cluster {
 
     pub fn url(&self) -> String {
         self.nodes[0].url()
+    }
+
+    /// The index of the node that serves `key`, and of another.
+    pub fn owner_and_another(&self, key: &str) -> (usize, usize) {
+        let serves = |node: &Node| {
+            let answer = node.cli(&["EXISTS", key]);
+            !answer.contains("MOVED") && !answer.contains("ASK")
+        };
+        let owner = self.nodes.iter().position(serves).unwrap();
+        (owner, (owner + 1) % self.nodes.len())
+    }
+
+    /// Moves the slot of `key` and what is in it.
+    pub fn move_slot(&self, key: &str, from: usize, to: usize) {
+        let slot = self.nodes[0].cli(&["CLUSTER", "KEYSLOT", key]);
+        let ids = [from, to].map(|node| self.nodes[node].cli(&["CLUSTER", "MYID"]));
+        let set = |node: usize, state: &[&str]| {
+            let answer = self.nodes[node].cli(&[&["CLUSTER", "SETSLOT", &slot], state].concat());
+            assert_eq!(answer, "OK");
+        };
+        set(to, &["IMPORTING", &ids[0]]);
+        set(from, &["MIGRATING", &ids[1]]);
+        loop {
+            let keys = self.nodes[from].cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "10"]);
+            let keys: Vec<_> = keys.lines().filter(|key| !key.is_empty()).collect();
+            if keys.is_empty() {
+                break;
+            }
+            let port = self.nodes[to].port.to_string();
+            let migrate = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            self.nodes[from].cli(&[&migrate[..], &keys].concat());
+        }
+        for node in [to, from] {
+            set(node, &["NODE", &ids[1]]);
+        }
+        for node in 0..self.nodes.len() {
+            set(node, &["NODE", &ids[1]]);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! `init`: make a database with a fresh key.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::cli::args::Format;
@@ -15,12 +17,17 @@ struct Made {
     key: String,
 }
 
-pub(crate) async fn run(location: &Location, format: Format, console: &mut Console<'_>) -> Outcome {
+pub(crate) async fn run(
+    location: &Location,
+    wait: Duration,
+    format: Format,
+    console: &mut Console<'_>,
+) -> Outcome {
     report::require_object_format(format)?;
-    let store = open::create(location)?;
+    let store = open::create(location, wait)?;
     let ring = store.keys(Freshness::Current).await?;
     store.close().await?;
-    let path = location.path.display().to_string();
+    let path = location.shown();
     let made = Made { path, key: ring.active().id().to_string() };
     report::object(console, format, &made, |console| {
         if console.quiet {

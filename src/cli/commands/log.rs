@@ -7,7 +7,7 @@ use crate::cli::args::LogArgs;
 use crate::cli::exit::{DONE, Outcome};
 use crate::cli::report::{Listing, Row, View};
 use crate::cli::time::Instant;
-use crate::store::LogEntry;
+use crate::store::{LogEntry, Note};
 
 pub(crate) async fn run(args: &LogArgs, context: Context<'_, '_>) -> Outcome {
     let Context { store, console, format, .. } = context;
@@ -16,6 +16,9 @@ pub(crate) async fn run(args: &LogArgs, context: Context<'_, '_>) -> Outcome {
     let mut listing = Listing::new(format, console.screen, store.clock().now());
     listing.write(&rows, console)?;
     listing.finish::<LogRow>(console)?;
+    if rows.is_empty() && store.noting(&Note::new("log", store.clock().now())).is_none() {
+        console.note("this database keeps no log: only a session file does");
+    }
     Ok(DONE)
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::args::{Format, Reason, Verb};
 use super::console::Console;
-use super::exit::{DONE, Outcome};
+use super::exit::{DONE, Failure, Outcome};
 use super::holders;
 use super::note::{self, Noted};
 use super::open::{self, Location};
@@ -82,6 +82,9 @@ impl<'a> Context<'a, '_> {
 
 /// Carries out a command on the file as a whole; see [`Verb::on_file`].
 pub(super) fn on_file(verb: &Verb, context: &mut FileContext<'_, '_>) -> Outcome {
+    if context.location.url().is_some() {
+        return of_a_server();
+    }
     match verb {
         Verb::Check(args) => check::run(args, context),
         Verb::Backup(args) => backup::run(args, context),
@@ -90,4 +93,10 @@ pub(super) fn on_file(verb: &Verb, context: &mut FileContext<'_, '_>) -> Outcome
         Verb::Migrate(args) => migrate::run(args, context),
         _ => Ok(DONE),
     }
+}
+
+/// Why such a command is not for a server.
+fn of_a_server() -> Outcome {
+    Err(Failure::usage("this is about a session file, and the database is a server's")
+        .because("a server keeps its own storage whole, and has its own tools for it"))
 }

@@ -43,8 +43,10 @@ pub(super) struct Config {
 
 impl RedisStoreBuilder {
     pub(super) fn new(url: &str) -> Self {
+        let (_, query) = url.split_once('?').unwrap_or((url, ""));
+        let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix="));
         let config = Config {
-            prefix: DEFAULT_PREFIX.into(),
+            prefix: prefix.unwrap_or(DEFAULT_PREFIX).into(),
             missing: Missing::Create,
             clock: Clock::system(),
             wait: DEFAULT_WAIT,
@@ -56,7 +58,8 @@ impl RedisStoreBuilder {
     }
 
     /// What the names of all keys begin with, so that several applications can share a server: at
-    /// most 64 letters, digits and any of `-_.:`. Default: `fastsession`.
+    /// most 64 letters, digits and any of `-_.:`. Default: that of the URL (`?prefix=…`), else
+    /// `fastsession`.
     pub fn prefix(mut self, prefix: impl Into<Box<str>>) -> Self {
         self.config.prefix = prefix.into();
         self
@@ -142,7 +145,7 @@ impl RedisStoreBuilder {
             let why = if self.url.starts_with("rediss://") && !cfg!(feature = "redis-tls") {
                 "`rediss://` needs the feature `redis-tls`"
             } else {
-                "not the URL of a server: redis://[user:password@]host[:port][/number]"
+                "not the URL of a server: redis://[user:password@]host[:port][/number][?prefix=name]"
             };
             Error::new(Kind::Invalid, why)
         })?;

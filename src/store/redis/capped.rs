@@ -16,7 +16,8 @@ use super::link::Kind;
 use super::plan::{Plan, Tried};
 use super::view::{View, Wanted};
 use crate::error::{Error, Result};
-use crate::id::{SessionId, fill_random};
+use crate::id::SessionId;
+use crate::random::fill_random;
 use crate::record::{EndedBy, Record};
 use crate::store::{Applied, Commit, End, Filter, Outcome, Target, apply};
 

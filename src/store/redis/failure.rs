@@ -44,7 +44,10 @@ fn refused(error: &RedisError) -> Error {
     let detail = error.detail().unwrap_or_default();
     match error.code().unwrap_or_default() {
         "OOM" => Error::new(Kind::Full, "the server has reached its `maxmemory`"),
-        "NOAUTH" => Error::new(Kind::Forbidden, "the server wants a password"),
+        "NOAUTH" => Error::new(
+            Kind::Forbidden,
+            "the server wants user and password: redis://user:password@…",
+        ),
         "WRONGPASS" => Error::new(Kind::Forbidden, "the server refuses user and password"),
         "NOPERM" => Error::new(Kind::Forbidden, format!("the server's ACL forbids it: {detail}")),
         "WRONGTYPE" => {
@@ -55,20 +58,7 @@ fn refused(error: &RedisError) -> Error {
         "ERR" | "" => Error::unavailable("the server answered with an error"),
         code => Error::unavailable(format!("the server answered {code} {detail}")),
     }
-    .with_source(Cause(error.code().unwrap_or("no code").to_owned()))
 }
-
-/// The server's error code. What else it says may repeat what was sent.
-#[derive(Debug)]
-struct Cause(String);
-
-impl std::fmt::Display for Cause {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "error code {}", self.0)
-    }
-}
-
-impl std::error::Error for Cause {}
 
 /// Why there is no connection. `address` is without user and password.
 pub(super) fn connecting(error: &RedisError, address: &str) -> Error {
