@@ -201,6 +201,7 @@ async fn restoring_asks_keeps_the_former_file_and_revives_what_was_ended() {
     assert_eq!(state(Path::new(kept)), "ended");
     let log = tool(&path, &["log", "--json"]).json();
     assert_eq!((&log[0]["verb"], &log[0]["reason"]), (&"restore".into(), &"test".into()));
+    assert_eq!(log[0]["selector"], copy);
 
     tool(&path, &["restore", copy, "--yes", "--expire-all"]).with_code(0);
     assert_eq!(state(&path), "ended");

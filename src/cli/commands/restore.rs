@@ -12,6 +12,7 @@ use crate::cli::open;
 use crate::cli::report::{self, counted, escape};
 use crate::cli::time::{Instant, relative};
 use crate::expiry::Timestamp;
+use crate::store::Note;
 
 #[derive(Serialize)]
 struct Done {
@@ -34,7 +35,8 @@ pub(crate) fn run(args: &RestoreArgs, context: &mut FileContext<'_, '_>) -> Outc
     })?;
     let question = question(args, copied_at, context);
     confirm(context.console, &question, args.assent.yes)?;
-    let note = context.note(&args.reason);
+    let selector = args.file.display().to_string();
+    let note = Note { selector, ..context.note(&args.reason) };
     let done = context.builder().restore(&args.file, args.expire_all, Some(&note));
     let done = context.on_file(done)?;
     let kept = done.kept.map(|path| path.display().to_string());

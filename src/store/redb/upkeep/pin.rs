@@ -195,3 +195,35 @@ impl Brake {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::RedbStore;
+
+    #[test]
+    fn rule_19_a_file_that_grows_too_much_holds_its_writers_up_for_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sessions.redb");
+        let store = RedbStore::builder(&path).without_sweeping().open().unwrap();
+        let builder = RedbStore::builder(&path);
+        let opener = &builder.config.opener;
+        let neighbour = opener.opening(path.clone(), OpenedBy::Neighbour).open_existing().unwrap();
+        let mut brake = Brake::new(opener, std::fs::metadata(&path).unwrap().size());
+        brake.looked -= LOOK;
+        brake.look();
+        assert!(neighbour.try_begin_write().is_ok(), "it has not grown");
+        brake.limit = 1;
+        brake.looked -= LOOK;
+        brake.look();
+        assert!(neighbour.try_begin_write().is_err(), "its writers wait");
+        if let Some((_, since)) = &mut brake.held {
+            *since -= SLICE;
+        }
+        brake.looked -= LOOK;
+        brake.look();
+        assert!(neighbour.try_begin_write().is_ok(), "it is their turn again");
+        assert!(brake.limit > brake.len());
+        drop(store);
+    }
+}
