@@ -48,6 +48,7 @@ mod file;
 mod log;
 mod migrate;
 mod queue;
+mod regions;
 mod scan;
 mod shared;
 mod snapshot;
