@@ -311,12 +311,14 @@ impl<'txn> Batch<'txn> {
     }
 
     fn put_row(&mut self, id: &SessionId, record: &Record) -> Result<()> {
-        let sealed = codec::seal(id.as_bytes(), record.as_bytes());
+        let payload = record.as_bytes();
         self.changed = true;
-        self.sessions
-            .insert(id.as_bytes(), sealed.as_slice())
-            .map(drop)
-            .map_err(failure::before_commit)
+        let mut place = self
+            .sessions
+            .insert_reserve(id.as_bytes(), codec::CHECKSUM_BYTES + payload.len())
+            .map_err(failure::before_commit)?;
+        codec::seal_into(place.as_mut(), id.as_bytes(), payload);
+        Ok(())
     }
 
     fn remove(&mut self, id: &SessionId, record: &Record) -> Result<()> {
