@@ -25,7 +25,7 @@ pub(crate) fn run(report: &mut Report, effort: Effort) {
         let folder = TempDir::new().expect("a folder");
         let redb = fastsession::RedbStore::open(folder.path().join("ours.redb")).expect("a store");
         let sqlite = folder.path().join("theirs.sqlite");
-        let sqlite = peers::sqlite(&sqlite, SqliteSynchronous::Full).await;
+        let sqlite = peers::sqlite(&sqlite, SqliteSynchronous::Full, peers::SQLX_DEFAULT).await;
         let memory = MemoryStore::new().expect("a store");
         check(report, effort, "fastsession, memory", ours::router(memory)).await;
         check(report, effort, "fastsession, redb", ours::router(redb)).await;

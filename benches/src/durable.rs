@@ -14,7 +14,7 @@ use crate::apps::{self, ours};
 use crate::bare::{Key, Loop, Touching};
 use crate::browser::Browser;
 use crate::overhead::{commit, draft, fill, fill_theirs};
-use crate::peers::{self, Redis};
+use crate::peers::{self, Redis, SQLX_DEFAULT};
 use crate::report::{Goal, Report, Rounds};
 use crate::{Effort, load};
 
@@ -171,16 +171,18 @@ fn through_router(report: &mut Report, effort: Effort, exclusive: bool) {
     runtime.block_on(fill(&store, 20_000));
     let ours = ours::router(store);
     let sqlite = folder.path().join("theirs.sqlite");
-    let sqlite = runtime.block_on(async {
-        fill_theirs(&peers::sqlite(&sqlite, SqliteSynchronous::Off).await, 20_000).await;
-        peers::sqlite(&sqlite, SqliteSynchronous::Full).await
+    let [sqlite, single] = runtime.block_on(async {
+        fill_theirs(&peers::sqlite(&sqlite, SqliteSynchronous::Off, 1).await, 20_000).await;
+        let full = SqliteSynchronous::Full;
+        [peers::sqlite(&sqlite, full, SQLX_DEFAULT).await, peers::sqlite(&sqlite, full, 1).await]
+            .map(apps::tower_sessions::router)
     });
-    let sqlite = apps::tower_sessions::router(sqlite);
     let redis = runtime.block_on(Redis::start());
     let redis = redis.as_ref().map(|redis| apps::tower_sessions::router(redis.store()));
     let times = if exclusive { 20.0 } else { 16.0 };
     let peers = [
-        (64, "tower-sessions + SQLite FULL", Some(&sqlite), Goal::AtLeast(times)),
+        (64, "tower-sessions + SQLite FULL, pool of 10", Some(&sqlite), Goal::AtLeast(times)),
+        (64, "tower-sessions + SQLite FULL, one connection", Some(&single), Goal::Report),
         (64, "tower-sessions + Redis, appendfsync always", redis.as_ref(), Goal::Report),
         (256, "tower-sessions + Redis, appendfsync always", redis.as_ref(), Goal::Report),
     ];

@@ -59,6 +59,7 @@ fn play(role: &str, args: &[String]) -> bool {
         (instructions::REQUESTS, [app, kind, count]) => instructions::requests(app, kind, count),
         (processes::WRITER, [path, clients, millis]) => processes::write(path, clients, millis),
         (http::SERVER, [app]) => http::serve(app),
+        (scale::RESIDENT, [path]) => scale::roam(path),
         (space::MEMORY, [sessions]) => space::fill_memory(sessions),
         _ => return false,
     }

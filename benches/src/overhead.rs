@@ -110,10 +110,11 @@ fn redb(report: &mut Report, effort: Effort, rows: usize, name: &str) {
 
     let sqlite = runtime.block_on(async {
         let path = folder.path().join("theirs.sqlite");
-        let filler = peers::sqlite(&path, SqliteSynchronous::Off).await;
+        let filler = peers::sqlite(&path, SqliteSynchronous::Off, 1).await;
         fill_theirs(&filler, rows).await;
         drop(filler);
-        apps::tower_sessions::router(peers::sqlite(&path, SqliteSynchronous::Full).await)
+        let pool = peers::SQLX_DEFAULT;
+        apps::tower_sessions::router(peers::sqlite(&path, SqliteSynchronous::Full, pool).await)
     });
     let redis = runtime.block_on(Redis::start());
     let redis_app = redis.as_ref().map(|redis| apps::tower_sessions::router(redis.store()));
@@ -194,18 +195,36 @@ pub(crate) async fn fill_by(
     store: &RedbStore,
     rows: usize,
 ) -> Vec<fastsession::SessionId> {
-    let ids: Vec<_> =
-        (0..rows).map(|_| SessionToken::generate().expect("randomness").id()).collect();
-    let (store, filling) = (store.clone(), ids.clone());
-    load::each(clients, rows, move |number| {
-        let (store, id) = (store.clone(), filling[number]);
+    let ids = new_ids(rows);
+    create_all(clients, store, ids.clone()).await;
+    ids
+}
+
+/// The same in two passes through the IDs in their order, for many: a batch then writes pages that
+/// are neighbours, and the second pass splits them as arrivals in no order do.
+pub(crate) async fn fill_in_order(store: &RedbStore, rows: usize) -> Vec<fastsession::SessionId> {
+    let mut ids = new_ids(rows);
+    ids.sort_unstable();
+    for first in [0, 1] {
+        create_all(2048, store, ids.iter().skip(first).step_by(2).copied().collect()).await;
+    }
+    ids
+}
+
+fn new_ids(count: usize) -> Vec<fastsession::SessionId> {
+    (0..count).map(|_| SessionToken::generate().expect("randomness").id()).collect()
+}
+
+async fn create_all(clients: usize, store: &RedbStore, ids: Vec<fastsession::SessionId>) {
+    let (store, count) = (store.clone(), ids.len());
+    load::each(clients, count, move |number| {
+        let (store, id) = (store.clone(), ids[number]);
         async move {
             let op = Op::Create { realm: None, draft: draft(), login: None };
             store.commit(commit(&store, id, op)).await.expect("a new session");
         }
     })
     .await;
-    ids
 }
 
 /// Changes one key, of 300 bytes.

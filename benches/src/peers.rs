@@ -11,11 +11,19 @@ use tower_sessions_redis_store::RedisStore;
 use tower_sessions_redis_store::fred::prelude::{ClientLike, Config, Pool};
 use tower_sessions_sqlx_store::SqliteStore;
 
-/// Connections of the peers' pools.
+/// Connections of Redis' pool.
 const CONNECTIONS: u8 = 8;
 
-/// SQLite with a write-ahead log.
-pub(crate) async fn sqlite(path: &Path, synchronous: SqliteSynchronous) -> SqliteStore {
+/// How many connections sqlx opens unless told otherwise: what an application has that follows
+/// the documentation of the store.
+pub(crate) const SQLX_DEFAULT: u32 = 10;
+
+/// SQLite with a write-ahead log, and so many connections to it.
+pub(crate) async fn sqlite(
+    path: &Path,
+    synchronous: SqliteSynchronous,
+    connections: u32,
+) -> SqliteStore {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -23,7 +31,7 @@ pub(crate) async fn sqlite(path: &Path, synchronous: SqliteSynchronous) -> Sqlit
         .synchronous(synchronous)
         .busy_timeout(Duration::from_secs(60));
     let pool = SqlitePoolOptions::new()
-        .max_connections(CONNECTIONS.into())
+        .max_connections(connections)
         .acquire_timeout(Duration::from_secs(60))
         .connect_with(options)
         .await

@@ -1,27 +1,35 @@
 //! What stays quick as sessions add up.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use fastsession::store::{Access, Query};
-use fastsession::{Filter, RedbStore, SessionId, SessionStore};
+use fastsession::{Clock, Filter, RedbStore, SessionId, SessionStore, SessionToken, Timestamp};
 use rand::Rng;
 use tempfile::TempDir;
 
 use crate::durable::update;
-use crate::overhead::fill;
+use crate::overhead::fill_in_order;
 use crate::report::{Goal, Report, Rounds};
+use crate::space::{bytes, resident_bytes};
 use crate::{Effort, load};
 
 const FEW: usize = 10_000;
 /// Sessions of the full run; set it to 10,000,000 for the long one.
 const MANY: &str = "FASTSESSION_BENCH_SESSIONS";
 
+/// First argument of the process whose memory is measured.
+pub(crate) const RESIDENT: &str = "resident";
+/// What a store may take: its cache, by default, and 100 MB.
+const MOST_RESIDENT: u64 = 64 * 1024 * 1024 + 100_000_000;
+
 struct Times {
     load: f64,
     commit: f64,
     list: f64,
     open: f64,
+    resident: f64,
 }
 
 pub(crate) fn run(report: &mut Report, effort: Effort) {
@@ -40,13 +48,16 @@ pub(crate) fn run(report: &mut Report, effort: Effort) {
         rounds.add(many, few);
         report.add(rounds.row(name, format!("{FEW} sessions"), "µs", Goal::AtMost(goal)));
     }
+    let mut rounds = Rounds::default();
+    rounds.add(more.resident, bytes(MOST_RESIDENT));
+    report.add(rounds.row("resident memory", "cache and 100 MB", "bytes", Goal::AtMost(1.0)));
 }
 
 fn times(rows: usize, effort: Effort) -> Times {
     let (runtime, folder) = (load::runtime(), TempDir::new().expect("a folder"));
     let path = folder.path().join("ours.redb");
     let store = RedbStore::open(&path).expect("a store");
-    let ids = runtime.block_on(fill(&store, rows));
+    let ids = runtime.block_on(fill_in_order(&store, rows));
     let count = effort.pick(3000, 200);
     runtime.block_on(async {
         let loaded = load::latency(count * 10, || load_one(&store, pick(&ids))).await;
@@ -62,7 +73,8 @@ fn times(rows: usize, effort: Effort) -> Times {
             opened += start.elapsed().as_secs_f64() * 1e6 / 5.0;
             store.close().await.expect("it closes");
         }
-        Times { load: loaded, commit: committed, list: listed, open: opened }
+        let resident = resident_of_another(&path);
+        Times { load: loaded, commit: committed, list: listed, open: opened, resident }
     })
 }
 
@@ -81,8 +93,38 @@ async fn list(store: &RedbStore, after: SessionId) {
     store.page(&query).await.expect("a page");
 }
 
+/// Of a process that reads and writes all over the file.
+fn resident_of_another(path: &Path) -> f64 {
+    let output = Command::new(std::env::current_exe().expect("this program"))
+        .arg(RESIDENT)
+        .arg(path)
+        .output()
+        .expect("a process");
+    String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number")
+}
+
+/// What the process for [`resident_of_another`] does.
+pub(crate) fn roam(path: &str) {
+    let store = RedbStore::open(path).expect("a store");
+    load::runtime().block_on(async {
+        for _ in 0..1000 {
+            let after = SessionToken::generate().expect("randomness").id();
+            let query = Query { filter: Filter::new(), after: Some(after), limit: 30, at: now() };
+            for session in store.page(&query).await.expect("a page").sessions {
+                load_one(&store, session.id).await;
+                update(&store, session.id).await;
+            }
+        }
+    });
+    println!("{}", resident_bytes());
+}
+
+fn now() -> Timestamp {
+    Clock::system().now()
+}
+
 /// A process that is killed while it writes to the file.
-fn kill_a_writer(path: &std::path::Path) {
+fn kill_a_writer(path: &Path) {
     let mut writer = Command::new(std::env::current_exe().expect("this program"))
         .arg(crate::processes::WRITER)
         .arg(path)

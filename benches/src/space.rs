@@ -23,7 +23,7 @@ const CHURNS: usize = 8;
 pub(crate) fn run(report: &mut Report, effort: Effort) {
     report.heading("Space for a session of 300 bytes");
     memory(report, effort.pick(300_000, 100_000));
-    file(report, effort.pick(50_000, 5_000));
+    file(report, effort.pick(200_000, 5_000));
 }
 
 /// In a process of its own, where nothing else was freed before.
@@ -75,12 +75,12 @@ fn file(report: &mut Report, sessions: usize) {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
-fn bytes(bytes: u64) -> f64 {
+pub(crate) fn bytes(bytes: u64) -> f64 {
     bytes as f64
 }
 
 /// Memory of this process.
-fn resident_bytes() -> f64 {
+pub(crate) fn resident_bytes() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("a /proc");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
     let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");

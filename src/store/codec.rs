@@ -19,6 +19,13 @@ pub(super) fn seal(key: &[u8], payload: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The same, written to `place`, which has room for exactly that.
+pub(super) fn seal_into(place: &mut [u8], key: &[u8], payload: &[u8]) {
+    let (sum, rest) = place.split_at_mut(CHECKSUM_BYTES);
+    sum.copy_from_slice(&checksum(key, payload).to_le_bytes());
+    rest.copy_from_slice(payload);
+}
+
 /// The payload stored as `value` under `key`.
 pub(super) fn open<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8]> {
     match value.split_first_chunk::<CHECKSUM_BYTES>() {
@@ -39,6 +46,9 @@ mod tests {
     #[test]
     fn rule_18_every_flipped_bit_and_every_cut_is_refused() {
         let value = seal(b"key", b"payload");
+        let mut place = [0; 15];
+        seal_into(&mut place, b"key", b"payload");
+        assert_eq!(place, *value);
         assert_eq!(open(b"key", &value).unwrap(), b"payload");
         assert!(open(b"another", &value).unwrap_err().is_corrupt());
         for bit in 0..value.len() * 8 {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::log::Noting;
+use super::regions::REGION_BYTES;
 use super::snapshot::{read_record, shielded};
 use super::space::RESERVE_PAGES;
 use super::tables::{self, Bytes, FileState, StoredEnding};
@@ -26,6 +27,9 @@ use crate::store::{
 
 const FIRST: SessionId = SessionId::from_bytes([0; SessionId::LEN]);
 const LAST: SessionId = SessionId::from_bytes([0xff; SessionId::LEN]);
+
+/// What a page of redb's has room for, which is no larger than a region of the file.
+const MAX_RECORD_BYTES: usize = REGION_BYTES / 2;
 
 /// The tables of one write transaction, each opened when it is first needed.
 pub(super) struct Batch<'txn> {
@@ -270,6 +274,10 @@ impl<'txn> Batch<'txn> {
     }
 
     fn check_room(&self, writes: &[Write]) -> Result<()> {
+        if writes.iter().any(|write| write.after.size_bytes() > MAX_RECORD_BYTES) {
+            let message = format!("a stored session has at most {MAX_RECORD_BYTES} bytes");
+            return Err(Error::new(Kind::TooLarge, message));
+        }
         let Some(limit) = self.full else { return Ok(()) };
         let added: usize = writes.iter().map(|write| write.after.size_bytes()).sum();
         let before = writes.iter().filter_map(|write| write.before.as_ref());
@@ -316,12 +324,14 @@ impl<'txn> Batch<'txn> {
     }
 
     fn put_row(&mut self, id: &SessionId, record: &Record) -> Result<()> {
-        let sealed = codec::seal(id.as_bytes(), record.as_bytes());
+        let payload = record.as_bytes();
         self.changed = true;
-        self.sessions
-            .insert(id.as_bytes(), sealed.as_slice())
-            .map(drop)
-            .map_err(failure::before_commit)
+        let mut place = self
+            .sessions
+            .insert_reserve(id.as_bytes(), codec::CHECKSUM_BYTES + payload.len())
+            .map_err(failure::before_commit)?;
+        codec::seal_into(place.as_mut(), id.as_bytes(), payload);
+        Ok(())
     }
 
     fn remove(&mut self, id: &SessionId, record: &Record) -> Result<()> {

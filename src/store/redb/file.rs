@@ -18,6 +18,7 @@ use redb::{ConcurrencyMode, Database, DatabaseError, ReadableDatabase, StorageBa
 use rustix::fs::{Mode, OFlags};
 
 use super::migrate::migrate;
+use super::regions::NewFile;
 use super::space::{self, Grown, Growth};
 use super::tables::{self, FileState};
 use super::upkeep::verify;
@@ -367,7 +368,7 @@ impl Opener {
         // Whatever the umask says.
         file.set_permissions(fs::Permissions::from_mode(self.mode))
             .map_err(|error| self.cannot_create(&error))?;
-        let backend = self.backend(file)?;
+        let backend = NewFile(self.backend(file)?);
         let database =
             Database::builder().create_with_backend(backend).map_err(failure::before_commit)?;
         initialise(&database, &KeyRing::generate(at)?)?;

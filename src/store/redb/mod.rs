@@ -18,6 +18,25 @@
 //!
 //! A commit is bound by the 4 KiB pages it rewrites and by its syncs. An update touches one table;
 //! see [`batch`]. Values are packed and sealed: [`Record`](crate::Record), [`codec`](super::codec).
+//!
+//! A lone update in shared mode writes ten pages (two of the sessions' table, the others redb's
+//! roots and lists of free pages) and its header three times, syncs twice and makes some
+//! seventeen small calls, most of them for locks that other processes respect: nearly all of it
+//! redb's, and the same in a bare loop. With many clients each random row costs a leaf of its own,
+//! which redb copies, sums and writes; what is done here is some hundredths of the time. Fewer
+//! pages would take a log of changes in sequence, which redb does not have.
+//!
+//! # What a read costs
+//!
+//! On a published snapshot, a walk down the tree through redb's cache, one checksum and one copy
+//! of the row into a [`Record`](crate::Record): no call to the system and no other thread. While
+//! nobody reads, none is published ([`snapshot`]), and the first reader waits for one thread to
+//! wake.
+//!
+//! # Size
+//!
+//! The file grows by 8 MiB at a time: [`regions`]. IDs are random, so that pages are about two
+//! thirds full.
 
 use std::fmt;
 use std::path::Path;
@@ -48,6 +67,7 @@ mod file;
 mod log;
 mod migrate;
 mod queue;
+mod regions;
 mod scan;
 mod shared;
 mod snapshot;

@@ -9,7 +9,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -29,6 +29,8 @@ use crate::store::{Access, Loaded};
 pub(super) const LEASE: Duration = Duration::from_millis(5);
 /// How long an unused snapshot is kept.
 const IDLE: Duration = Duration::from_millis(50);
+/// After so many commits that nobody read from, those that follow publish no snapshot.
+const UNREAD_COMMITS: u32 = 8;
 /// Most readers that wait for a fresh snapshot at a time.
 const MAX_WAITING: usize = 16 * 1024;
 
@@ -133,6 +135,8 @@ pub(super) struct Snapshots {
     /// newer one.
     beginning: Mutex<()>,
     used: AtomicBool,
+    /// Commits since somebody read.
+    unread: AtomicU32,
     renewal_wanted: AtomicBool,
     desk: Mutex<Desk>,
     bell: Condvar,
@@ -152,6 +156,7 @@ impl Snapshots {
             published: RwLock::new(None),
             beginning: Mutex::new(()),
             used: AtomicBool::new(false),
+            unread: AtomicU32::new(0),
             renewal_wanted: AtomicBool::new(false),
             desk: Mutex::default(),
             bell: Condvar::new(),
@@ -165,15 +170,14 @@ impl Snapshots {
         if age > LEASE / 2 {
             self.want_renewal();
         }
-        if !self.used.load(Ordering::Relaxed) {
-            self.used.store(true, Ordering::Relaxed);
-        }
+        self.note_reader();
         (age <= LEASE).then_some(snapshot)
     }
 
     /// A snapshot begun after this call.
     pub(super) fn fresh(&self) -> oneshot::Receiver<Result<Arc<Snapshot>>> {
         let (sender, receiver) = oneshot::channel();
+        self.note_reader();
         let mut desk = self.desk.lock();
         if desk.waiting.len() >= MAX_WAITING {
             // While a stopped process keeps the reading thread, those who gave up pile up.
@@ -190,6 +194,16 @@ impl Snapshots {
         receiver
     }
 
+    /// Writes only what has changed, so that readers do not take a cache line from each other.
+    fn note_reader(&self) {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        if self.unread.load(Ordering::Relaxed) > 0 {
+            self.unread.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Begins a snapshot and publishes it.
     pub(super) fn renew(&self, file: &OpenFile) -> Result<Arc<Snapshot>> {
         let _turn = self.beginning.lock();
@@ -200,8 +214,14 @@ impl Snapshots {
     }
 
     /// The same after a commit: the snapshot counts as used, so that whoever was answered finds
-    /// it, and the reading thread sees to its end.
+    /// it, and the reading thread sees to its end. While nobody reads, the one from before the
+    /// commit is let go of instead: that costs nothing, pins no pages, and the next reader waits
+    /// for a fresh one.
     pub(super) fn renew_after_commit(&self, file: &OpenFile) -> Result<()> {
+        if self.unread.fetch_add(1, Ordering::Relaxed) >= UNREAD_COMMITS {
+            self.withdraw();
+            return Ok(());
+        }
         self.renew(file)?;
         self.used.store(true, Ordering::Relaxed);
         let mut desk = self.desk.lock();

@@ -1,0 +1,94 @@
+//! How a new file grows: by [`REGION_BYTES`] at a time.
+//!
+//! redb doubles a file until it fills one region, and then adds whole regions. Its regions have
+//! 4 GiB, so that on average a quarter of a file, and up to half, would never be written to. The
+//! size of a region is a field of the file's header which redb sets when it makes a file, reads
+//! ever after and lets nobody choose; here it is chosen in the first header on its way to the
+//! file. Each commit writes down which pages of each region are free, about a microsecond a
+//! region, so that they are not smaller still.
+
+use std::io;
+
+use redb::StorageBackend;
+
+/// A power of two, as redb needs it. Half of it is the most that one value may take.
+pub(super) const REGION_BYTES: usize = 8 * 1024 * 1024;
+
+const PAGE_BYTES: usize = 4096;
+/// Where the header has the pages of a region, and what redb writes there: 4 GiB.
+const REGION_PAGES: std::ops::Range<usize> = 20..24;
+const REDBS_REGION_PAGES: u32 = 1 << 20;
+
+/// The storage of a file that is being made, and that nobody else has yet.
+#[derive(Debug)]
+pub(super) struct NewFile<B>(pub(super) B);
+
+impl<B: StorageBackend> StorageBackend for NewFile<B> {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        match data.get(REGION_PAGES) {
+            // A header that is laid out otherwise stays as it is: the file grows as redb likes.
+            Some(pages) if offset == 0 && pages == REDBS_REGION_PAGES.to_le_bytes() => {
+                let pages = u32::try_from(REGION_BYTES / PAGE_BYTES).unwrap_or(REDBS_REGION_PAGES);
+                let mut header = data.to_vec();
+                header[REGION_PAGES].copy_from_slice(&pages.to_le_bytes());
+                self.0.write(offset, &header)
+            }
+            _ => self.0.write(offset, data),
+        }
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use redb::backends::FileBackend;
+    use redb::{Database, TableDefinition};
+
+    use super::*;
+
+    const ROWS: TableDefinition<u64, &[u8]> = TableDefinition::new("rows");
+
+    #[test]
+    fn a_new_file_grows_by_one_region_at_a_time() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("sessions.redb");
+        let storage = NewFile(FileBackend::new(File::create_new(&path).unwrap()).unwrap());
+        drop(Database::builder().create_with_backend(storage).unwrap());
+        let database = Database::open(&path).unwrap();
+        let region = REGION_BYTES as u64;
+        let mut len = 0;
+        for step in 0..12 {
+            let txn = database.begin_write().unwrap();
+            for row in 0..512 {
+                let mut rows = txn.open_table(ROWS).unwrap();
+                rows.insert(step * 512 + row, &[1; 8000][..]).unwrap();
+            }
+            txn.commit().unwrap();
+            let grown = std::fs::metadata(&path).unwrap().len();
+            assert!(len < region || grown - len <= region, "{len}, then {grown}");
+            len = grown;
+        }
+        assert!(len > 6 * region);
+    }
+}
