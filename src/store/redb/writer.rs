@@ -8,6 +8,12 @@
 //! and opens the file again: once right away, for which readers and what is queued wait, then with
 //! a growing pause between attempts, in which whoever asks gets an error at once. When the fault is
 //! gone service goes on. A panic of redb's is treated the same.
+//!
+//! What a commit came to that failed half-way stays unknown to whoever waits for it. Reading the
+//! file again would not tell: after a failed sync the kernel may answer from pages that it keeps in
+//! memory and will never write, and whoever was told "done" from those would lose it with the
+//! power. A session that such a commit created has a token nobody was given, and leaves when it is
+//! idle; one that it renewed is over for its visitor, who signs in again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
