@@ -268,9 +268,9 @@ async fn rule_08_an_unknown_outcome_before_the_head_signs_nobody_out() {
             let counts = store.counts.clone();
             async move |session: Session| -> Result<()> {
                 if signs_in {
-                    session.login("alice").await?
+                    session.login("alice").await?;
                 } else {
-                    session.renew().await?
+                    session.renew().await?;
                 }
                 session.insert("late", &1).await?;
                 counts.forgetful.store(true, Ordering::SeqCst);
