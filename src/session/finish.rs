@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Inner;
 use super::commit::Head;
 use super::shared::{Shared, broken_contract};
@@ -11,6 +13,9 @@ use crate::error::{Error, Result};
 use crate::id::SessionToken;
 use crate::keyring::seal;
 use crate::store::{Answer, Draft, Freshness, Op, Outcome};
+
+/// A store that takes longer to say that it does not know is not asked twice: the client waits.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// What the response is to carry.
 #[derive(Default)]
@@ -75,13 +80,26 @@ impl Inner {
             state.head_sent = true;
             state.staged.is_some()
         };
-        let committed = self.commit_pending(Head::Waiting).await;
+        let committed = self.commit_for_head(staged).await;
         let error = implicit_error(&self.shared, committed, staged);
         if error.is_none() {
             self.resign().await;
         }
         let closing = close(&self.shared, &mut self.state.lock(), closed);
         Closing { error, ..closing }
+    }
+
+    /// Commits everything pending. A renewal or login whose outcome the store does not know is
+    /// asked for once more: if it went through, it would have ended the session that the visitor's
+    /// cookie still names, and the second try finds the session it made.
+    async fn commit_for_head(&self, staged: bool) -> Result<()> {
+        let asked = Instant::now();
+        let committed = self.commit_pending(Head::Waiting).await;
+        let unknown = committed.as_ref().is_err_and(Error::is_unknown_outcome);
+        if staged && unknown && asked.elapsed() < AT_ONCE {
+            return self.commit_pending(Head::Waiting).await;
+        }
+        committed
     }
 
     /// Every visitor gets a session, if so configured; not if the store cannot tell whether there

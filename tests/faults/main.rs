@@ -9,6 +9,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "a disk in memory is small")]
 
 mod app;
+mod damage;
 mod disk;
 mod filesystems;
 mod helper;

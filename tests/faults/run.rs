@@ -327,6 +327,12 @@ pub(crate) async fn fault(
 }
 
 impl Run {
+    fn cut_now(&mut self) -> Cut {
+        let bytes = self.disk.after_power_cut(&mut self.random);
+        let ledger = self.ledger.lock().unwrap().clone();
+        Cut { bytes, ledger, at: self.clock.now(), unsynced: 0 }
+    }
+
     /// The rounds of a scenario with a fault in them, and a power cut at the end.
     async fn with_fault(&mut self, scenario: Scenario, plan: Plan) -> Result<Cut, String> {
         for round in 0..scenario.rounds {
@@ -340,15 +346,15 @@ impl Run {
             }
             self.disk.heal();
             self.come_back().await.map_err(|why| format!("round {round}, {errors:?}: {why}"))?;
+            // What is read from now on, acknowledged or not, no power cut takes away.
+            let cut = self.cut_now();
+            let left = Disk::new(cut.bytes.clone());
+            let kept = open_and_settle(scenario, &left, &cut, &mut self.table);
+            kept.await.map_err(|why| format!("round {round}, {errors:?}, then a cut: {why}"))?;
         }
         self.disk.heal();
         self.come_back().await.map_err(|why| format!("at the end: {why}"))?;
-        let cut = Cut {
-            bytes: self.disk.after_power_cut(&mut self.random),
-            ledger: self.ledger.lock().unwrap().clone(),
-            at: self.clock.now(),
-            unsynced: 0,
-        };
+        let cut = self.cut_now();
         self.store.close().await.map_err(|error| format!("close: {error:?}"))?;
         if let Some(neighbour) = &self.neighbour {
             neighbour.close().await.map_err(|error| format!("a neighbour's close: {error:?}"))?;

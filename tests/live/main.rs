@@ -7,6 +7,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod crowd;
 mod kills;
 mod restarts;
 mod rotations;

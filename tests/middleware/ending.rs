@@ -261,6 +261,34 @@ async fn rule_08_an_unknown_outcome_is_recognised_as_success_by_the_next_try() {
 }
 
 #[tokio::test]
+async fn rule_08_an_unknown_outcome_before_the_head_signs_nobody_out() {
+    for signs_in in [false, true] {
+        let store = Probe::new(&clock());
+        let handler = {
+            let counts = store.counts.clone();
+            async move |session: Session| -> Result<()> {
+                if signs_in {
+                    session.login("alice").await?;
+                } else {
+                    session.renew().await?;
+                }
+                session.insert("late", &1).await?;
+                counts.forgetful.store(true, Ordering::SeqCst);
+                Ok(())
+            }
+        };
+        let app = routes().route("/broken", get(handler)).layer(layer(store.clone()));
+        let mut browser = Browser::new(&app);
+        browser.get("/set").await;
+        let before = browser.jar.clone();
+        browser.get("/broken").await.cookie();
+        assert_ne!(browser.jar.0, before.0);
+        assert_eq!(browser.get("/get").await.body, "v");
+        assert_eq!(live(&store.inner).await, 1);
+    }
+}
+
+#[tokio::test]
 async fn rule_09_plain_changes_are_dropped_on_a_5xx() {
     let handler = async |session: Session| {
         session.insert("k", "dropped").await.unwrap();

@@ -115,6 +115,14 @@ impl Opener {
         self.open_existing()
     }
 
+    /// Opens the file after an I/O error.
+    pub(super) fn open_again(&self) -> Result<Database> {
+        if self.storage.is_none() {
+            space::forget_pages(&self.path);
+        }
+        self.open_existing()
+    }
+
     /// Opens the file as it is, for the first time or again.
     pub(super) fn open_existing(&self) -> Result<Database> {
         let database = match &self.storage {

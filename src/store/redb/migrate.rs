@@ -81,8 +81,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-    /// A file as the first version made it.
-    fn first_schema(path: &std::path::Path) {
+    /// A new file, with its state changed.
+    fn file_of(path: &std::path::Path, change: impl FnOnce(&mut FileState)) {
         drop(RedbStore::builder(path).open().unwrap());
         let database = loop {
             // Closed by a thread of the store's own.
@@ -92,10 +92,12 @@ mod tests {
             std::thread::yield_now();
         };
         let txn = database.begin_write().unwrap();
-        txn.delete_table(tables::LOG).unwrap();
         let mut meta = txn.open_table(tables::META).unwrap();
-        let state = FileState::open(meta.get(tables::STATE).unwrap().unwrap().value()).unwrap();
-        let state = FileState { schema: 1, ..state };
+        let mut state = FileState::open(meta.get(tables::STATE).unwrap().unwrap().value()).unwrap();
+        change(&mut state);
+        if state.schema == 1 {
+            txn.delete_table(tables::LOG).unwrap();
+        }
         meta.insert(tables::STATE, state.seal().as_slice()).unwrap();
         drop(meta);
         txn.commit().unwrap();
@@ -115,12 +117,30 @@ mod tests {
     async fn an_older_schema_is_served_as_it_is_and_migrated_by_its_owner() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sessions.redb");
-        first_schema(&path);
+        // As the first version made it.
+        file_of(&path, |state| state.schema = 1);
         let tool = RedbStore::builder(&path).without_migrating();
         assert_eq!(entries_after_an_end(tool.clone()).await, 0, "there is no log to write");
         assert_eq!(entries_after_an_end(RedbStore::builder(&path)).await, 1);
         assert_eq!(entries_after_an_end(tool).await, 2);
         let database = Database::create(&path).unwrap();
         assert_eq!(migrate(&database, None).unwrap(), Migrated { from: SCHEMA, to: SCHEMA });
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_untouched_with_both_versions() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sessions.redb");
+        file_of(&path, |state| (state.schema, state.min_reader) = (SCHEMA + 2, SCHEMA + 1));
+        let before = std::fs::read(&path).unwrap();
+        for exclusive in [false, true] {
+            let builder = RedbStore::builder(&path);
+            let error = if exclusive { builder.exclusive() } else { builder }.open().unwrap_err();
+            assert!(error.is_version_mismatch(), "{error:?}");
+            let text = error.to_string();
+            assert!(text.contains(&format!("schema {}", SCHEMA + 1)), "{text}");
+            assert!(text.contains(&format!("knows schema {SCHEMA}")), "{text}");
+            assert!(std::fs::read(&path).unwrap() == before, "the file was changed");
+        }
     }
 }

@@ -83,6 +83,21 @@ pub(super) fn fill_holes(file: &File) {
     }
 }
 
+/// Lets the kernel forget what it has of the file: pages that a failed sync could not write are
+/// kept in memory as if they had been, and would be read, and built upon, until the power goes.
+#[cfg(target_os = "linux")]
+pub(super) fn forget_pages(path: &Path) {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    // If it cannot be opened, opening it for good says so.
+    if let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) {
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn forget_pages(_: &Path) {}
+
 /// A backend whose file gets its blocks as it grows.
 #[derive(Debug)]
 pub(super) struct Grown<B> {

@@ -8,6 +8,12 @@
 //! and opens the file again: once right away, for which readers and what is queued wait, then with
 //! a growing pause between attempts, in which whoever asks gets an error at once. When the fault is
 //! gone service goes on. A panic of redb's is treated the same.
+//!
+//! What a commit came to that failed half-way stays unknown to whoever waits for it: another
+//! process may have committed before the file is open again, so that its rows do not tell for
+//! certain. Asking once more does, where the question names what it would have made: a renewal
+//! finds the session of its first try. A session that such a commit created has a token nobody was
+//! given, and leaves when it is idle.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -366,7 +372,7 @@ impl Writer<'_> {
                 }
             }
         }
-        let database = self.shared.config.opener.open_existing()?;
+        let database = self.shared.config.opener.open_again()?;
         self.openings += 1;
         self.shared.lend_file(self.openings, database);
         Ok(())
