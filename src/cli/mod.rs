@@ -32,6 +32,8 @@ mod commands;
 mod confirm;
 mod console;
 pub mod exit;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod holders;
 mod lines;
 mod note;
@@ -164,14 +166,27 @@ async fn execute(
 fn explain(error: &clap::Error, args: &[OsString], console: &mut Console<'_>) -> Outcome {
     let is_help = !error.use_stderr();
     let terminal = if is_help { console.screen.stdout } else { console.screen.stderr };
-    let text = error.render();
-    let text = if console.colors(terminal) { text.ansi().to_string() } else { text.to_string() };
+    let text = message(error, args, console.colors(terminal));
     if is_help {
         console.print(&text)?;
         return Ok(exit::DONE);
     }
-    let _ = write!(console.stderr, "{}", without_cookies(text, args));
+    let _ = write!(console.stderr, "{text}");
     Ok(exit::USAGE)
+}
+
+/// What clap has to say. It repeats arguments as they are: one that would act on a terminal costs
+/// the message its colours, so that all that is left of control characters can be escaped.
+fn message(error: &clap::Error, args: &[OsString], colored: bool) -> String {
+    let text = error.render();
+    let is_plain = |arg: &OsString| {
+        let arg = arg.to_string_lossy();
+        report::escape::line(&arg) == arg
+    };
+    if colored && args.iter().all(is_plain) {
+        return without_cookies(text.ansi().to_string(), args);
+    }
+    report::escape::lines(&without_cookies(text.to_string(), args))
 }
 
 /// The message without the arguments in it that look like a cookie, which is a secret.
@@ -179,7 +194,8 @@ fn without_cookies(message: String, args: &[OsString]) -> String {
     let args = args.iter().filter_map(|arg| arg.to_str());
     let secrets = args.filter(|arg| select::looks_like_cookie(arg));
     secrets.fold(message, |message, secret| {
-        let value = secret.rsplit('=').next().unwrap_or(secret);
-        message.replace(value, "(a cookie)")
+        // Nothing short: what occurs everywhere would be replaced everywhere.
+        let value = secret.rsplit('=').next().filter(|value| select::looks_like_cookie(value));
+        message.replace(value.unwrap_or(secret), "(a cookie)")
     })
 }
