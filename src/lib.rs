@@ -52,12 +52,12 @@ pub mod cli;
 mod cookie;
 mod error;
 mod expiry;
-#[cfg(all(any(doc, doctest), feature = "axum", feature = "redb"))]
-pub mod guide;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 #[allow(missing_docs, unreachable_pub, reason = "for the fuzzer, not for applications")]
 pub mod fuzzing;
+#[cfg(all(any(doc, doctest), feature = "axum", feature = "redb"))]
+pub mod guide;
 #[cfg(feature = "axum")]
 mod header;
 mod id;

@@ -179,6 +179,11 @@ mod shown {
 
 /// Types that hold neither tokens, keys nor values, each for a reason.
 const BARE: &[(&str, &str)] = &[
+    ("CheckReport", "counts, and places in a file"),
+    ("Damage", "words for kinds of damage"),
+    ("Finding", "a place in a file, and what is wrong there"),
+    ("RedisStore", "written by hand, with the address and without the password"),
+    ("RedisStoreBuilder", "written by hand, with the address and without the password"),
     ("Ending", "a generation, an instant and who did it; within `Endings`"),
     ("LogEntry", "who changed a store, and what that person wrote about it"),
     ("Migrated", "two numbers"),
