@@ -179,6 +179,12 @@ mod shown {
 
 /// Types that hold neither tokens, keys nor values, each for a reason.
 const BARE: &[(&str, &str)] = &[
+    ("Admission", "a record, whose `Debug` is looked at"),
+    ("HeaderOptions", "the name of a header and how it is spelt"),
+    ("Import", "records, whose `Debug` is looked at"),
+    ("Imported", "counts and IDs"),
+    ("Records", "records, whose `Debug` is looked at"),
+    ("Remove", "IDs"),
     ("CheckReport", "counts, and places in a file"),
     ("Damage", "words for kinds of damage"),
     ("Finding", "a place in a file, and what is wrong there"),

@@ -48,7 +48,7 @@ async fn security_13_a_refused_change_leaves_the_ring_as_it_was() {
     let at = store.clock().now();
     let rotate = KeyChange::Rotate { at, retire_after: Some(Duration::from_secs(3600)) };
     let full = loop {
-        if let Err(error) = store.change_keys(rotate).await {
+        if let Err(error) = store.change_keys(rotate.clone()).await {
             break error;
         }
     };

@@ -25,7 +25,7 @@ fn secrets(text: &str) -> Vec<String> {
     let mut found: Vec<String> = words.map(Into::into).collect();
     for list in text.split(['[', ']']) {
         let numbers = list.split(',').map(|number| number.trim().parse::<u8>());
-        if numbers.clone().count() >= 32 && numbers.clone().filter(Result::is_ok).count() >= 30 {
+        if numbers.clone().count() >= 32 && numbers.flatten().count() >= 30 {
             found.push(list.into());
         }
     }

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use super::model::{Model, Over, Result as Expected, Slot, Step, View};
 use super::trial::{
-    DAY, HOUR, MILLI, Racer, SECOND, START, Trial, compare_and_set, create, create_login, draft,
-    ensure, eventually, logout, merge, new_id, number_of, race, racer, renew, renew_login,
-    sibling_of,
+    DAY, HOUR, Racer, SECOND, START, Trial, compare_and_set, create, create_login, draft, ensure,
+    eventually, logout, merge, new_id, number_of, race, racer, renew, renew_login, sibling_of,
 };
 use super::{Failure, Setup, Suite, Verdict};
 use crate::id::SessionId;
@@ -329,7 +328,7 @@ fn refused_if(changed: &crate::Result<()>) -> Expected {
     if changed.is_ok() { Expected::Done } else { Expected::Refused }
 }
 
-/// SplitMix64: the same steps from the same seed.
+/// `SplitMix64`: the same steps from the same seed.
 struct Random(u64);
 
 impl Random {
@@ -368,7 +367,7 @@ impl Random {
             1 => Step::Sweep,
             2 | 3 => Step::Touch { slot: self.slot() },
             4..7 => Step::Advance {
-                by: [SECOND, GRACE_AND_MORE, HOUR, HOUR * 12, DAY - MILLI, DAY * 2][self.below(6)],
+                by: [SECOND, GRACE_AND_MORE, HOUR, HOUR * 12, ALMOST_A_DAY, DAY * 2][self.below(6)],
             },
             7 => Step::Back { by: [SECOND, HOUR, DAY][self.below(3)] },
             8 => Step::Rotate,
@@ -399,3 +398,4 @@ impl Random {
 }
 
 const GRACE_AND_MORE: Duration = Duration::from_secs(31);
+const ALMOST_A_DAY: Duration = Duration::from_millis(24 * 3_600_000 - 1);
