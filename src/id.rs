@@ -192,3 +192,57 @@ impl FromStr for IdPrefix {
         Ok(Self { low, digits: text.len() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expiry::Timestamp;
+    use crate::keyring::{Key, KeyRing};
+    use crate::random::GENERATOR_FAILS;
+    use crate::store::{Freshness, KeyChange, MemoryStore, SessionStore};
+    use std::time::Duration;
+
+    /// From now on nothing is random on this thread, nor is anything left that was drawn before.
+    fn fail() {
+        GENERATOR_FAILS.set(true);
+        let failed = (0..100).find_map(|_| SessionToken::generate().err());
+        assert!(failed.is_some_and(|error| error.is_unavailable()));
+    }
+
+    #[test]
+    fn security_02_a_failing_generator_is_an_error_and_no_session() {
+        let at = Timestamp::from_millis(1_800_000_000_000);
+        let token = SessionToken::generate().unwrap();
+        let ring = KeyRing::generate(at).unwrap();
+        let store = MemoryStore::new().unwrap();
+        fail();
+        assert!(SessionToken::generate().unwrap_err().is_unavailable());
+        assert!(token.renewed().unwrap_err().is_unavailable());
+        assert!(Key::generate().unwrap_err().is_unavailable());
+        assert!(KeyRing::generate(at).unwrap_err().is_unavailable());
+        assert!(ring.rotated(at, Duration::ZERO).unwrap_err().is_unavailable());
+        assert!(MemoryStore::new().is_err_and(|error| error.is_unavailable()));
+        let now = |answer: crate::store::Answer<KeyRing>| answer.now().ok().unwrap();
+        let before = now(store.keys(Freshness::Current)).unwrap();
+        let rotate = KeyChange::Rotate { at, retire_after: None };
+        assert!(now(store.change_keys(rotate)).unwrap_err().is_unavailable());
+        assert_eq!(now(store.keys(Freshness::Current)).unwrap(), before);
+        GENERATOR_FAILS.set(false);
+        assert!(SessionToken::generate().is_ok());
+    }
+
+    #[cfg(feature = "axum")]
+    #[tokio::test]
+    async fn security_02_without_randomness_nobody_gets_a_session() {
+        let store = MemoryStore::new().unwrap();
+        let session = crate::testing::session(&store);
+        session.insert("k", &1).await.unwrap();
+        fail();
+        assert!(session.save().await.unwrap_err().is_unavailable());
+        assert!(session.login("alice").await.is_err() || session.save().await.is_err());
+        GENERATOR_FAILS.set(false);
+        assert_eq!(store.stats().await.unwrap().records, 0);
+        session.save().await.unwrap();
+        assert_eq!(store.stats().await.unwrap().records, 1);
+    }
+}

@@ -54,6 +54,10 @@ pub mod cli;
 mod cookie;
 mod error;
 mod expiry;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[allow(missing_docs, unreachable_pub, reason = "for the fuzzer, not for applications")]
+pub mod fuzzing;
 #[cfg(all(any(doc, doctest), feature = "axum", feature = "redb"))]
 pub mod guide;
 #[cfg(feature = "axum")]

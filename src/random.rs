@@ -19,6 +19,11 @@ const DRAWN_AHEAD: usize = 1024;
 
 /// Fills `bytes` by a system call of its own: for keys, and whatever is rare.
 pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<()> {
+    #[cfg(test)]
+    if GENERATOR_FAILS.get() {
+        bytes.fill(7);
+        return Err(Error::new(Kind::Unavailable, "the test's random generator failed"));
+    }
     getrandom::fill(bytes).map_err(|source| {
         Error::new(
             Kind::Unavailable,
@@ -81,6 +86,12 @@ impl Drop for Ahead {
     fn drop(&mut self) {
         self.bytes.zeroize();
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Lets [`fill_random`] fail on this thread.
+    pub(crate) static GENERATOR_FAILS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 #[cfg(test)]

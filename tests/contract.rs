@@ -1,6 +1,7 @@
 //! The contract suite, run against every store of this crate.
 //!
 //! `FASTSESSION_ROUNDS` sets how often each race is run.
+#![allow(clippy::print_stdout, reason = "what random sequences found")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use fastsession::testing::contract::{DEFAULT_ROUNDS, Opened, Setup, Suite};
@@ -102,6 +103,31 @@ mod broken {
                 }
             }
             assert!(rejected, "{:?} passed {}", store.name(), check.name());
+        }
+    }
+
+    /// Random sequences know nothing of these faults, and find them all the same.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn random_sequences_find_broken_stores_and_tell_why_in_a_few_steps() {
+        let in_turn = Check::named("model_sequences_end_as_the_model_says").unwrap();
+        let at_once = Check::named("model_calls_at_once_are_as_if_in_some_order").unwrap();
+        for (name, check) in [
+            ("a merge upserts", in_turn),
+            ("a renewal leaves no mark", in_turn),
+            ("it lives at its deadline", in_turn),
+            ("a touch revives", in_turn),
+            ("a creation overwrites", in_turn),
+            ("commits compare no generation", in_turn),
+            ("purging takes marks in grace", in_turn),
+            ("an end keeps the data", in_turn),
+            ("compare-and-set is two steps", at_once),
+            ("a renewal takes two steps", at_once),
+            ("a merge writes back the whole record", at_once),
+        ] {
+            let store = broken::ALL.iter().find(|store| store.name() == name).unwrap();
+            let verdict = check.run(&Suite::new(*store).rounds(20_000)).await;
+            let Err(failure) = verdict else { panic!("{name} passed") };
+            println!("{name}: {failure}");
         }
     }
 

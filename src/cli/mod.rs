@@ -30,6 +30,8 @@ mod commands;
 mod confirm;
 mod console;
 pub mod exit;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod holders;
 mod lines;
 mod note;
@@ -169,14 +171,27 @@ async fn execute(
 fn explain(error: &clap::Error, args: &[OsString], console: &mut Console<'_>) -> Outcome {
     let is_help = !error.use_stderr();
     let terminal = if is_help { console.screen.stdout } else { console.screen.stderr };
-    let text = error.render();
-    let text = if console.colors(terminal) { text.ansi().to_string() } else { text.to_string() };
+    let text = message(error, args, console.colors(terminal));
     if is_help {
         console.print(&text)?;
         return Ok(exit::DONE);
     }
-    let _ = write!(console.stderr, "{}", without_secrets(text, args));
+    let _ = write!(console.stderr, "{text}");
     Ok(exit::USAGE)
+}
+
+/// What clap has to say. It repeats arguments as they are: one that would act on a terminal costs
+/// the message its colours, so that all that is left of control characters can be escaped.
+fn message(error: &clap::Error, args: &[OsString], colored: bool) -> String {
+    let text = error.render();
+    let is_plain = |arg: &OsString| {
+        let arg = arg.to_string_lossy();
+        report::escape::line(&arg) == arg
+    };
+    if colored && args.iter().all(is_plain) {
+        return without_secrets(text.ansi().to_string(), args);
+    }
+    report::escape::lines(&without_secrets(text.to_string(), args))
 }
 
 /// The message without the secrets among the arguments: cookies, and passwords in URLs.
@@ -184,8 +199,9 @@ fn without_secrets(message: String, args: &[OsString]) -> String {
     let args = args.iter().filter_map(|arg| arg.to_str());
     args.fold(message, |message, arg| {
         if select::looks_like_cookie(arg) {
-            let value = arg.rsplit('=').next().unwrap_or(arg);
-            return message.replace(value, "(a cookie)");
+            // Nothing short: what occurs everywhere would be replaced everywhere.
+            let value = arg.rsplit('=').next().filter(|value| select::looks_like_cookie(value));
+            return message.replace(value.unwrap_or(arg), "(a cookie)");
         }
         match arg.find("://") {
             Some(_) => message.replace(arg, &open::without_password(arg)),

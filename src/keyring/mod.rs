@@ -19,6 +19,8 @@ pub use ring::KeyRing;
 
 pub(crate) use key::MAC_BYTES;
 pub(crate) use scope::Scope;
+#[cfg(any(test, fuzzing))]
+pub(crate) use seal::sign;
 pub(crate) use seal::{Refusal, SEALED_LEN, Unsealed, seal, unseal};
 
 use base64::Engine as _;

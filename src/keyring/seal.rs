@@ -17,6 +17,8 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::decode_exact;
+#[cfg(any(test, fuzzing))]
+use super::key::Key;
 use super::key::{KeyId, MAC_BYTES};
 use super::ring::KeyRing;
 use super::scope::Scope;
@@ -81,6 +83,13 @@ fn base64<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let len = BASE64_URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).unwrap_or_default();
     debug_assert_eq!(len, N, "`N` is the length of the text");
     text
+}
+
+/// `text` with the right MAC of `key` under it, whatever it says: to see what is refused even so.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn sign(key: &Key, scope: &Scope, text: &[u8]) -> Vec<u8> {
+    let mac = key.mac([&scope.context, text]);
+    [text, b".", BASE64_URL_SAFE_NO_PAD.encode(mac).as_bytes()].concat()
 }
 
 /// The token in `value`, if one of the ring's keys signed it for `scope` and still verifies at

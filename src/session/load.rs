@@ -67,9 +67,8 @@ impl Inner {
         state.carried = Carried::default();
         state.live = conclusion.live;
         self.shared.counters.count(conclusion.origin);
-        // The one place where a request's origin is known, and its one line in the log.
-        let id = state.live.as_ref().map(|live| tracing::field::display(live.id));
-        tracing::debug!(origin = conclusion.origin.as_str(), id, "session concluded");
+        let id = state.live.as_ref().map(|live| live.id);
+        self.shared.log_conclusion(conclusion.origin, id);
     }
 }
 
@@ -90,6 +89,18 @@ struct Found {
 }
 
 impl Shared {
+    /// A request's one line about its cookie. Cookies that open nothing are for anybody to send,
+    /// so that their lines are bounded.
+    fn log_conclusion(&self, origin: Origin, id: Option<SessionId>) {
+        let id = id.map(tracing::field::display);
+        let origin_name = origin.as_str();
+        if matches!(origin, Origin::New | Origin::Restored) {
+            tracing::debug!(origin = origin_name, id, "session concluded");
+        } else if let Some(left_out) = self.log_limit.admit(self.store.clock().now()) {
+            tracing::debug!(origin = origin_name, left_out, "session concluded");
+        }
+    }
+
     /// The same as [`Shared::conclude`], as far as that needs no waiting and there is one cookie
     /// only: no future, and no copy of what the request carried.
     fn conclude_now(&self, carried: &Carried) -> Tried {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::counters::Counters;
+use super::counters::{Counters, LogLimit};
 use super::state::Live;
 use crate::cookie::CookieOptions;
 use crate::error::{Error, Kind, Result};
@@ -92,6 +92,7 @@ pub(crate) struct Shared {
     /// Whether the warning about a Secure cookie over plain HTTP was given.
     #[cfg(feature = "axum")]
     pub(crate) warned: Arc<AtomicBool>,
+    pub(super) log_limit: LogLimit,
     rereads: tokio::sync::Mutex<Option<Reread>>,
 }
 
@@ -122,6 +123,7 @@ impl Shared {
             counters: Arc::default(),
             #[cfg(feature = "axum")]
             warned: Arc::default(),
+            log_limit: LogLimit::default(),
             rereads,
         }
     }

@@ -41,6 +41,7 @@ mod answer;
 mod apply;
 #[cfg(any(feature = "redb", feature = "redis"))]
 mod codec;
+mod debug;
 mod events;
 mod filter;
 mod log;
@@ -54,6 +55,8 @@ mod redis;
 mod stored;
 mod transfer;
 
+#[cfg(all(feature = "redb", any(test, fuzzing)))]
+pub(crate) use self::redb::read_values;
 #[cfg(feature = "redb")]
 pub use self::redb::{
     BackedUp, CheckReport, Compacted, Damage, Durability, Finding, Migrated, RedbStore,
@@ -282,7 +285,7 @@ pub struct Commit {
 }
 
 /// What a [`Commit`] does.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Op {
     /// Insert a session where there is no record: [`Outcome::Exists`] if there is one.
     Create {

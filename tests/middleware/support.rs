@@ -23,7 +23,23 @@ use tower::ServiceExt;
 
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
+/// Set, it makes the tests print all that is logged, at TRACE.
+pub(crate) const TRACE: &str = "FASTSESSION_TRACE";
+
+/// Begins to print what is logged, if that is asked for.
+fn trace() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        if std::env::var_os(TRACE).is_some() {
+            let level = tracing::Level::TRACE;
+            let subscriber = tracing_subscriber::fmt().with_max_level(level).with_ansi(false);
+            tracing::subscriber::set_global_default(subscriber.finish()).ok();
+        }
+    });
+}
+
 pub(crate) fn clock() -> Clock {
+    trace();
     Clock::manual(START)
 }
 

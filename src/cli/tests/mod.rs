@@ -317,6 +317,24 @@ fn a_cookie_in_the_wrong_place_is_not_repeated() {
 }
 
 #[test]
+fn arguments_do_not_act_on_a_terminal() {
+    let mut desk = Desk::new();
+    desk.screen.stderr = true;
+    for line in
+        ["\u{1b}]0;title\u{7}", "list --\u{202e}user", "inspect \u{9b}31m", "list --sort \u{1b}[2J"]
+    {
+        for more in ["", " --color always"] {
+            let ran = desk.run(&format!("{line}{more}"));
+            assert_ne!(ran.code, exit::DONE);
+            // A colour begins with one; nothing else may.
+            let text = ran.err.replace("\u{1b}[31m", "").replace("\u{1b}[0m", "");
+            let strange = text.chars().find(|c| c.is_control() && *c != '\n' || *c == '\u{202e}');
+            assert_eq!(strange, None, "{text:?}");
+        }
+    }
+}
+
+#[test]
 fn color_is_for_terminals_unless_asked_for() {
     let colored = |desk: &Desk, line: &str| desk.run(line).err.contains('\x1b');
     let mut desk = Desk::new();

@@ -78,6 +78,8 @@ mod writer;
 
 pub use self::builder::{Durability, RedbStoreBuilder};
 pub use self::migrate::Migrated;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::tables::read_values;
 pub use self::upkeep::{BackedUp, CheckReport, Compacted, Damage, Finding, Repaired, Restored};
 
 /// A store in a redb file. Cheap to clone; clones share the file and its threads.

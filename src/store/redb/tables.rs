@@ -159,6 +159,20 @@ impl FileState {
     }
 }
 
+/// Reads `payload` as every value but a record and a ring, each with the right checksum.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_values(payload: &[u8]) {
+    let sealed = codec::seal(STATE.as_bytes(), payload);
+    assert!(codec::open(STATE.as_bytes(), &sealed).is_ok_and(|opened| opened == payload));
+    if let Ok(state) = FileState::open(&sealed) {
+        assert!(FileState::open(&state.seal()).is_ok_and(|again| again == state));
+    }
+    if let Ok(stored) = StoredEnding::open(&EVERYONE, &codec::seal(&EVERYONE, payload)) {
+        let again = StoredEnding::open(&EVERYONE, &stored.seal(&EVERYONE));
+        assert!(again.is_ok_and(|again| again == stored));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,8 @@
 //! The list of all checks, and the macros that make something of it.
 
 use super::{
-    Check, bounds, caps, commits, ending, expiring, pages, renewal, service, sweeping, time,
-    touching, transfer,
+    Check, bounds, caps, commits, ending, expiring, pages, renewal, sequences, service, sweeping,
+    time, touching, transfer,
 };
 
 /// Hands the names of all checks, by module, to another macro of this crate.
@@ -134,6 +134,10 @@ macro_rules! __contract_checks {
                 close_keeps_touches_and_answers
                 close_is_final
                 contract_08_an_abandoned_call_harms_nothing
+                ;
+            sequences:
+                model_sequences_end_as_the_model_says
+                model_calls_at_once_are_as_if_in_some_order
                 ;
         }
     };

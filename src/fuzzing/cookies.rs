@@ -1,0 +1,112 @@
+//! What a browser, or somebody in its place, sends.
+
+use std::sync::LazyLock;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+use crate::cookie::{Candidates, candidates};
+use crate::expiry::Timestamp;
+use crate::id::SessionToken;
+use crate::keyring::{Key, KeyRing, Refusal, Scope, seal, sign, unseal};
+use crate::signer::TimedSigner;
+
+const NAME: &str = "sid";
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+/// Lines of the input are `Cookie` headers.
+pub(super) fn header(input: &[u8]) {
+    let headers: Vec<&[u8]> = input.split(|&byte| byte == b'\n').collect();
+    let found = match candidates(headers.iter().copied(), NAME) {
+        Candidates::Found(values) => Ok(values.to_vec()),
+        Candidates::TooMany => Err("too many"),
+        Candidates::TooLarge => Err("too large"),
+    };
+    assert_eq!(found, expected(&headers));
+    for value in found.unwrap_or_default() {
+        assert!(unseal(&RING, &SCOPE, value, NOW).is_err(), "nobody signed {value:?}");
+    }
+}
+
+/// The same, straight from the description: split at every semicolon, take what stands before and
+/// after the first equals sign, trim spaces and tabs.
+fn expected<'a>(headers: &[&'a [u8]]) -> Result<Vec<&'a [u8]>, &'static str> {
+    if headers.iter().map(|header| header.len()).sum::<usize>() > 16 * 1024 {
+        return Err("too large");
+    }
+    let mut different: Vec<&[u8]> = Vec::new();
+    let mut all = 0;
+    for pair in headers.iter().flat_map(|header| header.split(|&byte| byte == b';')) {
+        let mut halves = pair.splitn(2, |&byte| byte == b'=');
+        if let (Some(name), Some(value)) = (halves.next(), halves.next())
+            && trimmed(name) == NAME.as_bytes()
+        {
+            all += 1;
+            if !different.contains(&trimmed(value)) {
+                different.push(trimmed(value));
+            }
+        }
+    }
+    if all > 4 { Err("too many") } else { Ok(different) }
+}
+
+fn trimmed(text: &[u8]) -> &[u8] {
+    let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let Some(first) = text.iter().position(is_text) else { return &[] };
+    let last = text.iter().rposition(is_text).unwrap_or(first);
+    &text[first..=last]
+}
+
+static KEY: LazyLock<Key> =
+    LazyLock::new(|| key(*b"\x8b9\x01\xc4\x17\xf2m\x90\xaa\x5c3\xdd\x0e\x71\xb8\x46"));
+static RING: LazyLock<KeyRing> = LazyLock::new(|| match KeyRing::new([KEY.clone()]) {
+    Ok(ring) => ring,
+    Err(error) => panic!("{error}"),
+});
+static SCOPE: LazyLock<Scope> = LazyLock::new(|| Scope::cookie(NAME));
+
+fn key(half: [u8; 16]) -> Key {
+    let whole: Vec<u8> = half.iter().chain(half.iter().rev()).copied().collect();
+    match Key::from_bytes(whole) {
+        Ok(key) => key,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The input as a cookie's value, and again with the right signature under it: what passes then
+/// must be spelt in the one way that the description allows.
+pub(super) fn signed_value(input: &[u8]) {
+    assert!(unseal(&RING, &SCOPE, input, NOW).is_err(), "nobody signed this");
+    let signed = sign(&KEY, &SCOPE, input);
+    match unseal(&RING, &SCOPE, &signed, NOW) {
+        Ok(unsealed) => {
+            assert_eq!(seal(&RING, &SCOPE, &unsealed.token).as_bytes(), signed, "one spelling");
+            assert_eq!(unsealed.key, KEY.id());
+            assert!(is_canonical(input), "{}", String::from_utf8_lossy(input));
+        }
+        Err(Refusal::Malformed) => assert!(!is_canonical(input), "a token was refused"),
+        Err(Refusal::UnknownKey(id)) => assert_ne!(id, KEY.id()),
+        Err(Refusal::BadSignature) => panic!("the signature is right"),
+    }
+    with_a_timed_signature(input);
+}
+
+/// `1`, the ID of the key, and a token that is not all zero.
+fn is_canonical(input: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(input) else { return false };
+    let parts: Vec<_> = text.split('.').collect();
+    let [version, key, token] = parts[..] else { return false };
+    let Ok(bytes) = BASE64_URL_SAFE_NO_PAD.decode(token) else { return false };
+    version == "1"
+        && key == KEY.id().to_string()
+        && bytes.len() == SessionToken::LEN
+        && bytes.iter().any(|byte| *byte != 0)
+        && BASE64_URL_SAFE_NO_PAD.encode(bytes) == token
+}
+
+fn with_a_timed_signature(input: &[u8]) {
+    static SIGNER: LazyLock<TimedSigner> = LazyLock::new(|| TimedSigner::new(KEY.clone()));
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let read = SIGNER.verify::<Vec<u64>>(text, std::time::Duration::MAX, NOW);
+    assert!(read.is_err(), "nobody signed this");
+}
