@@ -348,15 +348,15 @@ impl Layout {
         let realm = at;
         if flags & HAS_REALM != 0 {
             let len = usize::from(*bytes.get(at)?);
-            at = text_end(bytes, at + 1, len)?;
+            at = text_end(bytes, at + 1, len, MAX_REALM_BYTES)?;
         }
         let user = at;
         if flags & HAS_USER != 0 {
-            at = long_text_end(bytes, at)?;
+            at = long_text_end(bytes, at, MAX_USER_BYTES)?;
         }
         let label = at;
         if flags & HAS_LABEL != 0 {
-            at = long_text_end(bytes, at)?;
+            at = long_text_end(bytes, at, MAX_LABEL_BYTES)?;
         }
         let mark = at;
         at += match marks {
@@ -379,13 +379,17 @@ impl Layout {
     }
 }
 
-fn text_end(bytes: &[u8], start: usize, len: usize) -> Option<usize> {
+/// Where the text ends; `None` if it is longer than any that is written.
+fn text_end(bytes: &[u8], start: usize, len: usize, most: usize) -> Option<usize> {
+    if len > most {
+        return None;
+    }
     let end = start.checked_add(len)?;
     std::str::from_utf8(bytes.get(start..end)?).ok()?;
     Some(end)
 }
 
-fn long_text_end(bytes: &[u8], start: usize) -> Option<usize> {
+fn long_text_end(bytes: &[u8], start: usize, most: usize) -> Option<usize> {
     let len = bytes.get(start..start + 2)?;
-    text_end(bytes, start + 2, usize::from(u16::from_le_bytes([len[0], len[1]])))
+    text_end(bytes, start + 2, usize::from(u16::from_le_bytes([len[0], len[1]])), most)
 }

@@ -145,6 +145,29 @@ fn rule_18_entries_are_in_order_once_and_of_text() {
 }
 
 #[test]
+fn rule_18_a_text_longer_than_any_that_is_written_is_corrupt() {
+    let named = |realm: usize, user: usize, label: usize| {
+        let text = |len: usize| Some("x".repeat(len).into());
+        let mut header = Header::new(AT, &Timeouts::default());
+        (header.realm, header.user, header.label) = (text(realm), text(user), text(label));
+        header
+    };
+    let longest = named(MAX_REALM_BYTES, MAX_USER_BYTES, MAX_LABEL_BYTES);
+    let record = Record::new(&longest, Data::EMPTY).unwrap();
+    assert_eq!(Record::from_bytes(record.as_bytes()).unwrap(), record);
+    for too_long in [
+        named(MAX_REALM_BYTES + 1, 1, 1),
+        named(1, MAX_USER_BYTES + 1, 1),
+        named(1, 1, MAX_LABEL_BYTES + 1),
+    ] {
+        assert!(Record::new(&too_long, Data::EMPTY).unwrap_err().is_too_large());
+        let mut bytes = Vec::new();
+        too_long.encode(&mut bytes);
+        assert_corrupt(&bytes);
+    }
+}
+
+#[test]
 fn rule_15_instants_at_the_limits_panic_nothing() {
     for created_at in EXTREMES {
         for deadline in EXTREMES {
