@@ -96,7 +96,8 @@ pub trait SessionStore: Send + Sync + 'static {
     fn commit(&self, commit: Commit) -> Answer<Outcome>;
 
     /// Records activity: a live session was last seen at `access.at`. Never rewrites data, never
-    /// waits; may be batched, and lost if the process dies. Changes nothing that is over.
+    /// waits; may be batched, and lost if the process dies. Changes nothing that is over when it is
+    /// carried out. `id` is that of a session that has begun: an ID is used once.
     fn touch(&self, id: &SessionId, access: &Access);
 
     /// The record of `id` whatever its state, from a state no older than the call.

@@ -93,8 +93,12 @@ async fn run(suite: &Suite, steps: &[Step]) -> Verdict {
     for (n, step) in steps.iter().enumerate() {
         store.trial.clock().set(model.now);
         store.follow_sweeps(&mut model).await?;
+        let before = model.clone();
         let expected = model.apply(step);
         store.trial.clock().set(model.now);
+        if comes_too_early(step, &steps[n + 1..], &before, &model) {
+            continue;
+        }
         let got = store.call(n, step).await?;
         ensure!(got == expected, "{step:?} came to {got:?} instead of {expected:?}");
         store.await_touch(&model, step).await?;
@@ -110,8 +114,13 @@ async fn run(suite: &Suite, steps: &[Step]) -> Verdict {
 async fn interleave(suite: &Suite, before: &[Step], at_once: &[Step]) -> Verdict {
     let (store, mut model) = Subject::open(suite)?;
     for (n, step) in before.iter().enumerate() {
+        let unchanged = model.clone();
         model.apply(step);
         store.trial.clock().set(model.now);
+        let later: Vec<_> = before[n + 1..].iter().chain(at_once).cloned().collect();
+        if comes_too_early(step, &later, &unchanged, &model) {
+            continue;
+        }
         store.call(n, step).await?;
         store.await_touch(&model, step).await?;
         store.follow_sweeps(&mut model).await?;
@@ -137,6 +146,19 @@ async fn interleave(suite: &Suite, before: &[Step], at_once: &[Step]) -> Verdict
     store.trial.store().close().await?;
     ensure!(explained, "answers {got:?} and {views:?} come of no order");
     Ok(())
+}
+
+/// Whether this is a touch that changes nothing, of an ID under which a session begins later.
+///
+/// Nobody can see when such a touch is carried out, so it may meet the later session. Outside of
+/// these sequences it cannot: an ID is random, and known to nobody before its only session begins.
+fn comes_too_early(step: &Step, later: &[Step], before: &Model, after: &Model) -> bool {
+    let Step::Touch { slot } = *step else { return false };
+    let begins = |step: &Step| match *step {
+        Step::Create { slot: begun, .. } | Step::Renew { to: begun, .. } => begun == slot,
+        _ => false,
+    };
+    before.view(slot) == after.view(slot) && later.iter().any(begins)
 }
 
 fn orders(count: usize) -> Vec<Vec<usize>> {
