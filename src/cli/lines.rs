@@ -11,7 +11,7 @@
 //!
 //! Instants are integers: milliseconds since 1970, UTC. Each value of a session's data stands
 //! there twice: `msgpack` is what is stored, in base64, and counts; `value` is for the reader, as
-//! `inspect` shows it.
+//! `inspect` shows it, and left out where it is nested deeper than readers of JSON go.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,6 +29,9 @@ use crate::record::{Changes, Data, EndedBy, Header, Mark, Record};
 
 /// The format that this version writes, and the newest it reads.
 pub(crate) const FORMAT: u32 = 1;
+
+/// Deepest `value`. Readers of JSON have a bound on the whole line, of 128 levels the one used here.
+const MAX_DEPTH: usize = 100;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -106,6 +109,7 @@ struct Superseded {
 #[serde(deny_unknown_fields)]
 struct Stored {
     msgpack: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Value>,
 }
 
@@ -141,10 +145,7 @@ impl Session {
                 superseded = Some(Superseded { at_ms, until_ms, successor: successor.to_string() });
             }
         }
-        let stored = |(key, bytes): (&str, &[u8])| {
-            let msgpack = STANDARD.encode(bytes);
-            (key.to_owned(), Stored { msgpack, value: Some(value::decode(bytes)) })
-        };
+        let stored = |(key, bytes): (&str, &[u8])| (key.to_owned(), Stored::new(bytes));
         Self {
             id: id.to_string(),
             version: record.version(),
@@ -222,6 +223,11 @@ fn ended_by(word: &str) -> Result<EndedBy, String> {
 }
 
 impl Stored {
+    fn new(bytes: &[u8]) -> Self {
+        let value = Some(value::decode(bytes)).filter(|value| depth(value) <= MAX_DEPTH);
+        Self { msgpack: STANDARD.encode(bytes), value }
+    }
+
     fn to_bytes(&self) -> Result<Vec<u8>, &'static str> {
         let bytes = STANDARD.decode(&self.msgpack).map_err(|_| "`msgpack` is not base64")?;
         // Whoever edits an export most likely edits what can be read.
@@ -231,5 +237,14 @@ impl Stored {
             }
             _ => Ok(bytes),
         }
+    }
+}
+
+/// How many arrays and objects stand in each other.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or_default(),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or_default(),
+        _ => 0,
     }
 }

@@ -44,6 +44,20 @@ fn what_was_exported_comes_back_whole() {
 }
 
 #[test]
+fn what_is_nested_too_deep_for_json_comes_back_too() {
+    let deep = [[0x81, 1].repeat(64), vec![1]].concat();
+    let from = Desk::new();
+    let mut draft = Draft::default();
+    draft.changes.set("deep", deep).unwrap();
+    from.create_id([1; 32], None, draft);
+    let lines = exported(&from);
+    assert!(!lines[1].contains("\"value\""), "{}", lines[1]);
+    let mut to = Desk::new();
+    assert_eq!(import(&mut to, &lines).done().json()["imported"], 1);
+    assert_eq!(exported(&to), lines);
+}
+
+#[test]
 fn an_import_may_be_repeated_and_keeps_what_differs() {
     let from = filled();
     let lines = exported(&from);
