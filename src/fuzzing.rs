@@ -34,6 +34,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "value", run: tool::value },
     #[cfg(feature = "cli")]
     Target { name: "arguments", run: tool::arguments },
+    #[cfg(feature = "cli")]
+    Target { name: "import", run: tool::import },
 ];
 
 /// Runs the target called `name`.

@@ -3,7 +3,9 @@
 use clap::Parser as _;
 
 use super::args::CommandLine;
+use super::lines::{Keys, Line, Session};
 use super::report::{escape, value};
+use crate::record::Record;
 
 /// A stored value as `inspect` shows it.
 pub(crate) fn show(value: &[u8]) -> String {
@@ -21,4 +23,18 @@ pub(crate) fn parse(args: &[&str]) -> Result<(), String> {
             Err(super::message(&error, &args, false))
         }
     }
+}
+
+/// A line of an export, as it is exported again from what is taken in; `None` if it is refused.
+pub(crate) fn import(line: &[u8]) -> Option<String> {
+    let line = match serde_json::from_slice(line).ok()? {
+        Line::Session(session) => {
+            let (id, record) = session.to_record().ok()?;
+            assert_eq!(Record::from_bytes(record.as_bytes()).ok().as_ref(), Some(&record));
+            Line::Session(Box::new(Session::new(id, &record)))
+        }
+        Line::Keys(keys) => Line::Keys(Keys::new(&keys.to_ring().ok()?)),
+        other => other,
+    };
+    serde_json::to_string(&line).ok()
 }

@@ -22,3 +22,12 @@ pub(super) fn arguments(input: &[u8]) {
         assert!(strange.is_none(), "{strange:?} reaches the terminal in {message:?}");
     }
 }
+
+/// Lines of the input as lines of an export: what is read can be exported, and read again.
+pub(super) fn import(input: &[u8]) {
+    for line in input.split(|&byte| byte == b'\n') {
+        let Some(first) = fuzzing::import(line) else { continue };
+        let again = fuzzing::import(first.as_bytes());
+        assert_eq!(again.as_ref(), Some(&first), "{}", String::from_utf8_lossy(line));
+    }
+}
