@@ -29,7 +29,7 @@ fn signed(text: &str, name: &str, secret: &[u8]) -> String {
     let length = (name.len() as u64).to_be_bytes();
     let mut scope = [&b"fastsession session token\0\x01"[..], &length, name.as_bytes()].concat();
     // Up to where the token begins it is whole blocks.
-    while (scope.len() + "1.00000000.".len()) % 64 != 0 {
+    while !(scope.len() + "1.00000000.".len()).is_multiple_of(64) {
         scope.push(0);
     }
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).unwrap();
