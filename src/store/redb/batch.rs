@@ -7,8 +7,9 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use redb::{ReadableTable, Table, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 
+use self::open::Open;
 use super::log::Noting;
 use super::regions::REGION_BYTES;
 use super::snapshot::{read_record, shielded};
@@ -34,10 +35,10 @@ const MAX_RECORD_BYTES: usize = REGION_BYTES / 2;
 /// The tables of one write transaction, each opened when it is first needed.
 pub(super) struct Batch<'txn> {
     txn: &'txn WriteTransaction,
-    sessions: Table<'txn, Bytes<32>, &'static [u8]>,
-    deadlines: Option<Table<'txn, Bytes<37>, ()>>,
-    users: Option<Table<'txn, Bytes<48>, ()>>,
-    endings: Option<Table<'txn, Bytes<16>, &'static [u8]>>,
+    sessions: Open<'txn, Bytes<32>, &'static [u8]>,
+    deadlines: Option<Open<'txn, Bytes<37>, ()>>,
+    users: Option<Open<'txn, Bytes<48>, ()>>,
+    endings: Option<Open<'txn, Bytes<16>, &'static [u8]>>,
     state: FileState,
     stored_state: FileState,
     keep_ended: Duration,
@@ -54,13 +55,15 @@ macro_rules! table {
         match &mut $self.$field {
             Some(table) => Ok(table),
             none => {
-                let table = $self.txn.open_table($definition).map_err(failure::before_commit);
+                let table = $crate::store::redb::batch::open::Open::new($self.txn, $definition)
+                    .map_err(failure::before_commit);
                 table.map(|table| none.insert(table))
             }
         }
     };
 }
 
+mod open;
 mod sweep;
 mod transfer;
 
@@ -79,7 +82,7 @@ impl<'txn> Batch<'txn> {
         };
         Ok(Self {
             txn,
-            sessions: txn.open_table(tables::SESSIONS).map_err(failure::before_commit)?,
+            sessions: Open::new(txn, tables::SESSIONS).map_err(failure::before_commit)?,
             deadlines: None,
             users: None,
             endings: None,
