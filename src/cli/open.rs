@@ -147,6 +147,7 @@ pub(crate) fn create(location: &Location, wait: Duration) -> Result<Arc<dyn Sess
 }
 
 /// What to do where a server has no sessions yet.
+#[derive(Clone, Copy)]
 enum Missing {
     Refuse,
     Make,

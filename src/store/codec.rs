@@ -19,6 +19,7 @@ pub(super) fn seal(key: &[u8], payload: &[u8]) -> Vec<u8> {
     out
 }
 
+#[cfg(feature = "redb")]
 /// The same, written to `place`, which has room for exactly that.
 pub(super) fn seal_into(place: &mut [u8], key: &[u8], payload: &[u8]) {
     let (sum, rest) = place.split_at_mut(CHECKSUM_BYTES);

@@ -169,7 +169,9 @@ async fn crowd_of_one(store: impl SessionStore + Clone, name: &str) {
     let paged = began.elapsed();
 
     let began = Instant::now();
-    assert_eq!(store.expire(Selector::user("mallory")).await.unwrap().ended, Some(count as u64));
+    // One commit, however many there are; beyond a thousand they are not counted first.
+    let ended = store.expire(Selector::user("mallory")).await.unwrap().ended;
+    assert!(ended.is_none_or(|ended| ended == count as u64), "{ended:?}");
     let expired = began.elapsed();
     assert!(store.sessions_of("mallory").await.unwrap().is_empty());
     let again = create(START, Some("mallory"), Some(SessionCap::refuse_new(1)));

@@ -33,7 +33,7 @@ pub struct Session {
 }
 
 /// A session with all that is known of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Inspection {
     /// The same as in a list.
@@ -51,6 +51,16 @@ pub struct Inspection {
     /// `$bytes`, `$float`, `$map`, `$ext`, `$undecodable`; with `--redact` each value is
     /// `{"$redacted": type, "size_bytes": …}`.
     pub data: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Without the values, which are nobody's business in a log.
+impl std::fmt::Debug for Inspection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inspection")
+            .field("session", &self.session)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What `expire` or `purge` did, or with `dry_run` would do.
