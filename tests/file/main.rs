@@ -5,4 +5,6 @@ mod backup;
 mod check;
 mod fixture;
 mod log;
+mod pages;
 mod rebuild;
+mod rot;
