@@ -19,8 +19,8 @@ pub(super) fn seal(key: &[u8], payload: &[u8]) -> Vec<u8> {
     out
 }
 
-#[cfg(feature = "redb")]
 /// The same, written to `place`, which has room for exactly that.
+#[cfg(feature = "redb")]
 pub(super) fn seal_into(place: &mut [u8], key: &[u8], payload: &[u8]) {
     let (sum, rest) = place.split_at_mut(CHECKSUM_BYTES);
     sum.copy_from_slice(&checksum(key, payload).to_le_bytes());

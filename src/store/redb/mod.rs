@@ -22,7 +22,7 @@
 //! A lone update in shared mode writes ten pages (two of the sessions' table, the others redb's
 //! roots and lists of free pages) and its header three times, syncs twice and makes some
 //! seventeen small calls, most of them for locks that other processes respect: nearly all of it
-//! redb's, and the same in a bare loop. With many clients each random row costs a leaf of its own,
+//! redb's, by its source. With many clients each random row costs a leaf of its own,
 //! which redb copies, sums and writes; what is done here is some hundredths of the time. Fewer
 //! pages would take a log of changes in sequence, which redb does not have.
 //!
