@@ -8,6 +8,7 @@ use report::Report;
 mod apps;
 mod bare;
 mod browser;
+mod cli;
 mod correctness;
 mod durable;
 mod http;
@@ -48,6 +49,7 @@ const TABLES: &[Table] = &[
     ("http", http::run),
     ("space", space::run),
     ("scale", scale::run),
+    ("cli", cli::run),
     ("instructions", instructions::run),
 ];
 
@@ -56,6 +58,8 @@ fn play(role: &str, args: &[String]) -> bool {
     match (role, args) {
         (instructions::REQUESTS, [app, kind, count]) => instructions::requests(app, kind, count),
         (processes::WRITER, [path, clients, millis]) => processes::write(path, clients, millis),
+        (cli::TOOL, args) => cli::tool(args),
+        (cli::APP, [db, millis]) => cli::app(db, millis),
         (http::SERVER, [app]) => http::serve(app),
         (space::MEMORY, [sessions]) => space::fill_memory(sessions),
         _ => return false,
