@@ -8,6 +8,7 @@ use report::Report;
 mod apps;
 mod bare;
 mod browser;
+mod cli;
 mod correctness;
 mod durable;
 mod http;
@@ -50,6 +51,7 @@ const TABLES: &[Table] = &[
     ("http", http::run),
     ("space", space::run),
     ("scale", scale::run),
+    ("cli", cli::run),
     ("instructions", instructions::run),
 ];
 
@@ -58,6 +60,8 @@ fn play(role: &str, args: &[String]) -> bool {
     match (role, args) {
         (instructions::REQUESTS, [app, kind, count]) => instructions::requests(app, kind, count),
         (processes::WRITER, [path, clients, millis]) => processes::write(path, clients, millis),
+        (cli::TOOL, args) => cli::tool(args),
+        (cli::APP, [db, millis]) => cli::app(db, millis),
         (http::SERVER, [app]) => http::serve(app),
         (scale::RESIDENT, [path]) => scale::roam(path),
         (space::MEMORY, [sessions]) => space::fill_memory(sessions),
