@@ -79,7 +79,7 @@ impl<'a> Files<'a> {
                 let record = record(&template, number, now);
                 let expires = record.expires_at().as_secs();
                 writeln!(list, "{id},{expires},{}", record.size_bytes()).expect("a line");
-                if number % 2 == 0 {
+                if number.is_multiple_of(2) {
                     live.push(*id);
                 }
                 records.push((*id, record));
@@ -126,11 +126,13 @@ async fn template() -> Record {
 /// Every other one is over, each a little longer than the next.
 fn record(template: &Record, number: usize, now: fastsession::Timestamp) -> Record {
     let spread = Duration::from_secs((number as u64).wrapping_mul(7919) % 40_000);
-    let age = if number % 2 == 0 { spread } else { spread + Duration::from_secs(48 * 3600) };
+    let age =
+        if number.is_multiple_of(2) { spread } else { spread + Duration::from_secs(48 * 3600) };
     let began = now.saturating_sub(age);
     let mut header = Header::new(began, &Timeouts::default());
     header.authenticated_at = Some(began);
-    let user = if number % 2 == 0 { MANY.into() } else { format!("user-{}", number % 100_000) };
+    let user =
+        if number.is_multiple_of(2) { MANY.into() } else { format!("user-{}", number % 100_000) };
     header.user = Some(user.into());
     Record::new(&header, template.data()).expect("a record")
 }

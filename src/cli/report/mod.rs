@@ -18,7 +18,7 @@
 //! tab or a line break) has a `'` before it; the other formats have it as it is. An empty field
 //! stands for `null`. The lines of `export` are a format of their own: see `export --help`.
 //!
-//! What a command exits with is told by the constants of [`exit`](crate::cli::exit).
+//! What a command exits with is told by the constants of [`crate::cli::exit`].
 //!
 //! ```
 //! use fastsession::cli::report::Changed;
