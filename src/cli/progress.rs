@@ -21,7 +21,6 @@ const BAR: u8 = 24;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "verbs that copy whole files count bytes")]
 pub(crate) enum Unit {
     Sessions,
     Bytes,
