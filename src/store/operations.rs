@@ -7,7 +7,7 @@ use crate::record::EndedBy;
 
 const PAGE: usize = 500;
 /// Most rows one step of a purge removes; where time matters, a store bounds that too.
-pub(crate) const PURGE_STEP: usize = 4096;
+pub(crate) const PURGE_STEP: usize = 2000;
 /// Sessions of one user that are counted before one commit ends them.
 const MOST_COUNTED: usize = 1000;
 

@@ -242,7 +242,8 @@ impl Writer<'_> {
         let full = self.shared.file_is_full();
         let (began, jobs) = (Instant::now(), answers.len());
         // Unless this is committed, it has got nowhere, and begins again.
-        let sweeping = std::mem::take(&mut self.sweeping);
+        let mut sweeping = std::mem::take(&mut self.sweeping);
+        sweeping.is_shared = self.others_wait(jobs);
         let applied = catch_unwind(AssertUnwindSafe(|| {
             let synced = self.set_durability(&mut txn, must_sync)?;
             let notes = self.shared.events.notes();
@@ -342,8 +343,11 @@ impl Writer<'_> {
 
     /// How long sweeping leaves the lock to others after a step that took `step`.
     fn pause_after(&self, step: Duration, jobs: usize) -> Duration {
-        let others_wait = self.waited > CONTENDED || jobs > 1 || !self.shared.queue.is_empty();
-        if others_wait { step * SHARE } else { Duration::ZERO }
+        if self.others_wait(jobs) { step * SHARE } else { Duration::ZERO }
+    }
+
+    fn others_wait(&self, jobs: usize) -> bool {
+        self.waited > CONTENDED || jobs > 1 || !self.shared.queue.is_empty()
     }
 
     fn sweep(&mut self) -> Result<()> {

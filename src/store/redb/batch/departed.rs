@@ -147,3 +147,114 @@ impl Batch<'_> {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use redb::{ReadableDatabase, ReadableTableMetadata};
+
+    use super::*;
+    use crate::store::redb::tables::FileState;
+    use crate::store::{Commit, Draft, Import, Login, Op, Query, RedbStore, SessionStore, Sweep};
+    use crate::{Clock, SessionId, SessionToken, Timestamp};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+    const SESSIONS: usize = 200;
+    const STEP: usize = 100;
+
+    fn over() -> Timestamp {
+        NOW.saturating_add(Duration::from_secs(48 * 3600))
+    }
+
+    fn open(path: &Path) -> RedbStore {
+        RedbStore::builder(path).clock(Clock::manual(NOW)).without_sweeping().open().unwrap()
+    }
+
+    async fn fill(store: &RedbStore) {
+        for n in 0..SESSIONS {
+            let login = Some(Login { user: format!("user-{}", n % 9).into(), cap: None });
+            let op = Op::Create { realm: None, draft: Draft::default(), login };
+            let id = SessionToken::generate().unwrap().id();
+            let access = crate::store::Access::at(NOW);
+            store.commit(Commit { id, access, max_data_bytes: 1, op }).await.unwrap();
+        }
+    }
+
+    async fn step(store: &RedbStore, at: Timestamp) -> (u64, bool) {
+        let swept = store.sweep(Sweep { at, limit: STEP, purge: true }).await.unwrap();
+        (swept.removed, swept.more)
+    }
+
+    async fn finish(store: &RedbStore, at: Timestamp) {
+        for _ in 0..100 {
+            if !step(store, at).await.1 {
+                return;
+            }
+        }
+        panic!("purging comes to no end");
+    }
+
+    /// Sessions, entries by user, and how many of these the file says are of purged sessions.
+    fn counts(store: &RedbStore) -> (u64, u64, u64) {
+        let txn = store.shared.file().unwrap().database.begin_read().unwrap();
+        let rows = txn.open_table(tables::SESSIONS).unwrap().len().unwrap();
+        let entries = txn.open_table(tables::USERS).unwrap().len().unwrap();
+        let meta = txn.open_table(tables::META).unwrap();
+        let state = FileState::open(meta.get(tables::STATE).unwrap().unwrap().value()).unwrap();
+        (rows, entries, state.departed)
+    }
+
+    fn assert_sound(path: &Path) {
+        let report = RedbStore::builder(path).check().unwrap();
+        assert!(report.is_sound(), "{report:?}");
+    }
+
+    #[tokio::test]
+    async fn entries_by_user_follow_the_rows_of_a_purge() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sessions.redb");
+        let store = open(&path);
+        fill(&store).await;
+        assert_eq!(step(&store, over()).await, (100, true));
+        assert_eq!(counts(&store), (100, 200, 100), "they are left by a step that removes many");
+        assert_sound(&path);
+        finish(&store, over()).await;
+        assert_eq!(counts(&store), (0, 0, 0));
+        assert_sound(&path);
+    }
+
+    #[tokio::test]
+    async fn entries_that_nobody_remembers_leave_with_the_next_purge() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sessions.redb");
+        let store = open(&path);
+        fill(&store).await;
+        step(&store, over()).await;
+        store.close().await.unwrap();
+        let store = open(&path);
+        assert_eq!(counts(&store), (100, 200, 100));
+        finish(&store, NOW).await;
+        assert_eq!(counts(&store), (100, 100, 0), "nothing was due at that time but they");
+        assert_sound(&path);
+    }
+
+    #[tokio::test]
+    async fn an_entry_of_a_session_that_came_back_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sessions.redb");
+        let store = open(&path);
+        fill(&store).await;
+        let all = Query { filter: Default::default(), after: None, limit: 1000, at: NOW };
+        let records = store.records(&all).await.unwrap().records;
+        step(&store, over()).await;
+        let back: Vec<(SessionId, _)> = records.into_iter().collect();
+        let imported = store.import(Import { records: back }).await.unwrap();
+        assert_eq!((imported.imported, imported.same), (100, 100));
+        assert_eq!(counts(&store), (200, 200, 0));
+        finish(&store, NOW).await;
+        assert_eq!(counts(&store), (200, 200, 0));
+        assert_sound(&path);
+    }
+}

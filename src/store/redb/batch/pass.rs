@@ -15,9 +15,10 @@ use crate::id::SessionId;
 use crate::record::IndexKey;
 use crate::store::{SWEEP_DELAY, Sweep};
 
-/// How long a step looks at rows while others may wait for the lock; writing down what it comes
-/// to takes about as long again.
-const STEP: Duration = Duration::from_millis(2);
+/// How long a step looks at rows; writing down what it comes to takes about as long again.
+const STEP: Duration = Duration::from_millis(8);
+/// The same while others wait for the lock.
+const SHORT_STEP: Duration = Duration::from_millis(2);
 /// Most IDs of what is due that are kept in memory.
 const MAX_DUE: usize = 64 * 1024;
 /// Parts of the index and of the table: by the first byte of the ID.
@@ -34,6 +35,8 @@ pub(in super::super) struct Sweeping {
     /// An operator's.
     purge: Option<Pass>,
     pub(super) departed: Departed,
+    /// Whether others wait for the lock.
+    pub(in super::super) is_shared: bool,
 }
 
 impl Sweeping {
@@ -84,8 +87,9 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn of(sweep: &Sweep) -> Self {
-        Self { rows: sweep.limit.max(1), until: Instant::now() + STEP }
+    pub(super) fn new(sweep: &Sweep, sweeping: &Sweeping) -> Self {
+        let step = if sweeping.is_shared { SHORT_STEP } else { STEP };
+        Self { rows: sweep.limit.max(1), until: Instant::now() + step }
     }
 
     /// How many of `wanted` rows may be looked at before asking again.

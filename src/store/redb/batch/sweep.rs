@@ -60,7 +60,7 @@ impl Batch<'_> {
         if self.state.pending_endings > 0 {
             self.carry_on_ending(sweep.limit.clamp(1, ENDING_STEP))?;
         }
-        let mut budget = Budget::of(sweep);
+        let mut budget = Budget::new(sweep, &self.sweeping);
         let mut swept = Swept { removed: 0, more: true };
         if self.has_many_departed() {
             self.remove_departed(&mut budget)?;
