@@ -40,9 +40,9 @@ mod data;
 mod form;
 mod header;
 mod state;
-mod varint;
 #[cfg(test)]
 mod tests;
+mod varint;
 
 pub use data::{Changes, Data};
 pub use header::Header;

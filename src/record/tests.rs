@@ -128,8 +128,7 @@ fn rule_18_what_no_version_has_written_is_corrupt() {
 fn rule_18_entries_are_in_order_once_and_of_text() {
     let header = Header::new(AT, &Timeouts::default());
     let head = Record::new(&header, Data::EMPTY).unwrap();
-    let entry =
-        |key: &[u8]| [&[u8::try_from(key.len()).unwrap()], key, &[1, 7]].concat();
+    let entry = |key: &[u8]| [&[u8::try_from(key.len()).unwrap()], key, &[1, 7]].concat();
     let with = |entries: &[&[u8]]| {
         let entries: Vec<_> = entries.iter().map(|key| entry(key)).collect();
         [head.as_bytes(), &entries.concat()].concat()

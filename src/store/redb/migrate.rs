@@ -53,11 +53,7 @@ fn carry_out(
 
 /// Carries out one migration, if one is lacking. Answers the schema from before, and whether none
 /// was.
-fn step(
-    migrations: &[Migration],
-    database: &Database,
-    note: Option<&Note>,
-) -> Result<(u32, bool)> {
+fn step(migrations: &[Migration], database: &Database, note: Option<&Note>) -> Result<(u32, bool)> {
     let txn = database.begin_write().map_err(failure::before_commit)?;
     let mut state = {
         let meta = txn.open_table(tables::META).map_err(failure::before_commit)?;

@@ -247,7 +247,8 @@ impl Writer<'_> {
         let applied = catch_unwind(AssertUnwindSafe(|| {
             let synced = self.set_durability(&mut txn, must_sync)?;
             let notes = self.shared.events.notes();
-            let mut batch = Batch::begin(&txn, self.shared.config.keep_ended, full, notes, sweeping)?;
+            let mut batch =
+                Batch::begin(&txn, self.shared.config.keep_ended, full, notes, sweeping)?;
             answers.carry_out(&mut batch, &touches)?;
             self.give_second_chances(&mut batch, &mut answers)?;
             if sparing {

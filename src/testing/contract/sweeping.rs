@@ -273,7 +273,8 @@ pub(super) async fn purge_of_many_takes_exactly_what_is_over(suite: Suite) -> Ve
         let user = |n: u64| format!("user-{}", n % 5);
         let (mut idle, mut active) = (Vec::new(), Vec::new());
         for n in 0..200_u64 {
-            let id = if n % 4 == 0 { trial.create(&[]).await? } else { trial.login(&user(n)).await? };
+            let id =
+                if n % 4 == 0 { trial.create(&[]).await? } else { trial.login(&user(n)).await? };
             if n % 3 == 0 { active.push(id) } else { idle.push(id) }
         }
         trial.clock().advance(TIMEOUTS.idle.saturating_sub(MILLI));

@@ -15,8 +15,8 @@ use std::ops::Bound;
 
 use super::super::failure;
 use super::super::tables;
-use super::pass::Budget;
 use super::Batch;
+use super::pass::Budget;
 use crate::error::Result;
 
 /// Steps that remove fewer rows of users remove their entries at once.

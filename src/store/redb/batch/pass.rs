@@ -7,8 +7,8 @@ use redb::ReadableTable;
 
 use super::super::failure;
 use super::super::tables;
-use super::departed::Departed;
 use super::Batch;
+use super::departed::Departed;
 use crate::error::Result;
 use crate::expiry::Timestamp;
 use crate::id::SessionId;
