@@ -50,6 +50,10 @@ impl Sweeping {
         pass.unwrap_or_else(|| Pass::new(sweep.at))
     }
 
+    pub(super) fn forget_passes(&mut self) {
+        (self.own, self.purge) = (None, None);
+    }
+
     pub(super) fn keep_pass(&mut self, pass: Pass, sweep: &Sweep) {
         *(if sweep.purge { &mut self.purge } else { &mut self.own }) = Some(pass);
     }

@@ -57,11 +57,14 @@ impl Found {
 
 impl Batch<'_> {
     pub(in super::super) fn sweep(&mut self, sweep: &Sweep) -> Result<Swept> {
+        let mut swept = Swept { removed: 0, more: true };
         if self.state.pending_endings > 0 {
+            // Files rows as over, also where a pass has been.
+            self.sweeping.forget_passes();
             self.carry_on_ending(sweep.limit.clamp(1, ENDING_STEP))?;
+            return Ok(swept);
         }
         let mut budget = Budget::new(sweep, &self.sweeping);
-        let mut swept = Swept { removed: 0, more: true };
         if self.has_many_departed() {
             self.remove_departed(&mut budget)?;
             return Ok(swept);
@@ -71,9 +74,7 @@ impl Batch<'_> {
         let at_end = self.remove_due(&mut pass, sweep, &mut budget, &mut found)?;
         swept.removed = found.removed;
         self.write_down(found)?;
-        if at_end && !self.clear_departed(sweep.purge, &mut budget)? {
-            swept.more = self.state.pending_endings > 0;
-        }
+        swept.more = !at_end || self.clear_departed(sweep.purge, &mut budget)?;
         if swept.more {
             self.sweeping.keep_pass(pass, sweep);
         }
