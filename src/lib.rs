@@ -81,6 +81,7 @@ pub mod testing;
 #[cfg(feature = "tower-sessions")]
 pub mod tower_sessions;
 mod value;
+mod watch;
 
 pub use cookie::{CookieOptions, CookieOptionsBuilder, SameSite};
 pub use error::{Error, Result};

@@ -86,6 +86,7 @@ use crate::record::{EndedBy, Record};
 use crate::store::{
     Access, Commit, DEFAULT_MAX_DATA_BYTES, Loaded, Login, Op, Outcome, SessionStore, Sweep,
 };
+use crate::watch;
 
 /// The realm of these sessions, which keeps them apart from those of a
 /// [`SessionLayer`](crate::Session) on the same store.
@@ -160,12 +161,14 @@ impl<S: SessionStore> Store<S> {
     async fn commit(&self, id: &Id, at: Timestamp, op: Op) -> Result<Outcome, TowerError> {
         let (id, access) = (id_of(id), Access::at(at));
         let commit = Commit { id, access, max_data_bytes: self.max_data_bytes, op };
-        self.inner.commit(commit).await.map_err(tower_error)
+        watch::commit(&*self.inner, commit).await.map_err(tower_error)
     }
 
     /// The live session of `id`.
     async fn find(&self, id: &Id, at: Timestamp) -> Result<Option<Record>, TowerError> {
-        match self.inner.load(&id_of(id), &Access::at(at)).await.map_err(tower_error)? {
+        let id = id_of(id);
+        let loaded = watch::loading(self.inner.load(&id, &Access::at(at)), &id).await;
+        match loaded.map_err(tower_error)? {
             Loaded::Live(record) if record.realm() == Some(REALM) => Ok(Some(record)),
             _ => Ok(None),
         }

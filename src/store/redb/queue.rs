@@ -299,6 +299,11 @@ impl Queue {
         }
     }
 
+    #[cfg(feature = "metrics")]
+    pub(super) fn len(&self) -> usize {
+        self.state.lock().jobs.len()
+    }
+
     /// Claims up to `limit` jobs.
     pub(super) fn take(&self, limit: usize) -> Vec<Job> {
         let mut state = self.state.lock();
