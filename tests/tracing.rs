@@ -225,7 +225,7 @@ fn rows(head: &str) -> impl Iterator<Item = Vec<String>> {
 fn every_event_is_in_the_list_of_events_and_none_besides() {
     let mut told = BTreeSet::new();
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut |source| {
-        events(source, &mut told)
+        events(source, &mut told);
     });
     assert!(told.len() > 15, "{told:?}");
     let documented: BTreeSet<_> =
