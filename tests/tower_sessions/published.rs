@@ -203,6 +203,41 @@ fn code_blocks(source: &str) -> Vec<Vec<&str>> {
     blocks
 }
 
+/// Whoever moves finds each of their methods on the page.
+#[test]
+fn the_page_for_moving_has_every_method_of_theirs() {
+    let sources = Sources::of(&PACKAGE);
+    let page = include_str!("../../docs/tower-sessions.md");
+    let mut known = 0;
+    for (package, file, of) in [
+        ("tower-sessions-core", "session.rs", "impl Session {"),
+        ("tower-sessions", "service.rs", "SessionManagerLayer<Store, C> {"),
+        ("axum-login", "session.rs", "AuthSession<Backend> {"),
+        ("axum-login", "service.rs", "AuthManagerLayerBuilder<Backend, Sessions, C>"),
+    ] {
+        let source = read(&sources.folder(package).join("src").join(file));
+        let (_, methods) = source.split_once(of).expect(of);
+        let methods = &methods[..methods.find("\n}").unwrap()];
+        for name in methods.lines().filter_map(method) {
+            let calls = [
+                format!(".{name}("),
+                format!(".{name}::<"),
+                format!("::{name}("),
+                format!("`{name}`"),
+            ];
+            assert!(calls.iter().any(|call| page.contains(call)), "{package}: {name}");
+            known += 1;
+        }
+    }
+    assert!(known > 25, "{known}");
+}
+
+fn method(line: &str) -> Option<&str> {
+    let rest = line.trim().strip_prefix("pub ")?;
+    let rest = rest.strip_prefix("async ").unwrap_or(rest).strip_prefix("fn ")?;
+    rest.split(['(', '<']).next()
+}
+
 /// All but one: it saves a session that was never created, and expects that to succeed. Here it
 /// is an error, which is what keeps a late save from reviving a session that was ended.
 #[test]
