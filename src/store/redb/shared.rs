@@ -146,6 +146,7 @@ impl Shared {
     }
 
     /// Tells `metrics` how things stand.
+    #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self, reason = "nobody measures"))]
     pub(super) fn measure(&self) {
         #[cfg(feature = "metrics")]
         {
