@@ -621,6 +621,9 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
     fn log(&self, limit: usize) -> Answer<Vec<LogEntry>> {
         (**self).log(limit)
     }
+    fn events(&self) -> Option<Events> {
+        (**self).events()
+    }
     fn close(&self) -> Answer<()> {
         (**self).close()
     }

@@ -318,6 +318,12 @@ impl SessionStore for RedbStore {
         Some(self.shared.events.subscribe(self.clock()))
     }
 
+    async fn health(&self) -> Result<()> {
+        // Before it can fail: what stands still is told too.
+        self.shared.measure();
+        super::health(self).await
+    }
+
     fn close(&self) -> Answer<()> {
         let (sender, receiver) = oneshot::channel();
         self.shared.queue.close(Some(sender));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ::redis::ConnectionInfo;
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use super::builder::Config;
 use super::link::Link;
@@ -13,6 +14,7 @@ use super::opening::{self, Server};
 use super::{Shared, ring, touches};
 use crate::error::{Error, Result};
 use crate::store::Sweep;
+use crate::watch;
 
 /// How often the server is asked whether it still is the one to write to.
 const CHECK: Duration = Duration::from_secs(2);
@@ -104,7 +106,12 @@ async fn sweep(shared: Arc<Shared>) {
         tokio::time::sleep(interval).await;
         loop {
             let sweep = Sweep { at: shared.config.clock.now(), limit: SWEEP_LIMIT, purge: false };
-            match shared.sweep(&sweep, shared.link.until()).await {
+            let span = watch::sweep();
+            let swept = shared.sweep(&sweep, shared.link.until()).instrument(span.clone()).await;
+            if let Ok(swept) = &swept {
+                span.record("removed", swept.removed);
+            }
+            match swept {
                 Ok(swept) if swept.more => tokio::task::yield_now().await,
                 Ok(_) => break,
                 Err(error) => {
