@@ -121,7 +121,13 @@ impl Console<'_> {
         write!(self.stderr, "{} [y/N] ", escape::lines(question))?;
         self.stderr.flush()?;
         let mut answer = String::new();
-        self.stdin.read_line(&mut answer).map_err(|e| unreadable(&e))?;
+        let read = self.stdin.read_line(&mut answer);
+        if let Some(code) = self.signals.received() {
+            // The question's line was not ended by an answer.
+            writeln!(self.stderr)?;
+            return Err(Failure::new(code, "interrupted; nothing was changed"));
+        }
+        read.map_err(|e| unreadable(&e))?;
         Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 

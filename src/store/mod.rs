@@ -59,8 +59,8 @@ mod transfer;
 pub(crate) use self::redb::read_values;
 #[cfg(feature = "redb")]
 pub use self::redb::{
-    BackedUp, CheckReport, Compacted, Damage, Durability, Finding, Migrated, RedbStore,
-    RedbStoreBuilder, Repaired, Restored,
+    BackedUp, CheckReport, Compacted, Damage, Durability, Finding, Migrated, Progress, RedbStore,
+    RedbStoreBuilder, Repaired, Restored, Step,
 };
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreBuilder};

@@ -16,7 +16,7 @@ struct Made {
 
 pub(crate) fn run(args: &BackupArgs, context: &mut FileContext<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
-    let done = context.on_file(context.builder().backup(&args.file))?;
+    let done = context.carry_out("there is no copy", |file| file.backup(&args.file))?;
     let path = args.file.display().to_string();
     let made = Made { path, records: done.records, bytes: done.bytes };
     report::object(context.console, context.format, &made, |console| {

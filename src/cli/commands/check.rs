@@ -2,18 +2,18 @@
 
 use serde::Serialize;
 
-use super::FileContext;
+use super::{FileContext, UNCHANGED};
 use crate::cli::args::{CheckArgs, Format};
 use crate::cli::confirm::confirm;
 use crate::cli::exit::{CORRUPT, DONE, Failure, Outcome};
 use crate::cli::report::{self, Listing, Row, View, counted, escape};
-use crate::store::{CheckReport, Finding};
+use crate::store::{CheckReport, Finding, RedbStoreBuilder};
 
 pub(crate) fn run(args: &CheckArgs, context: &mut FileContext<'_, '_>) -> Outcome {
     if args.repair {
         return repair(args, context);
     }
-    let report = context.on_file(context.builder().check())?;
+    let report = context.carry_out(UNCHANGED, RedbStoreBuilder::check)?;
     let FileContext { console, format, now, .. } = context;
     let (format, now) = (*format, *now);
     let mut listing = Listing::new(format, console.screen, now);
@@ -44,7 +44,7 @@ fn repair(args: &CheckArgs, context: &mut FileContext<'_, '_>) -> Outcome {
     );
     confirm(context.console, &question, args.assent.yes)?;
     let note = context.note(&args.reason);
-    let done = context.on_file(context.builder().repair(Some(&note)))?;
+    let done = context.carry_out(UNCHANGED, |file| file.repair(Some(&note)))?;
     let saved = Saved {
         records: done.records,
         lost: done.lost.iter().map(ToString::to_string).collect(),

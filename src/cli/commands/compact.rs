@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::FileContext;
+use super::{FileContext, UNCHANGED};
 use crate::cli::args::CompactArgs;
 use crate::cli::exit::{DONE, Outcome};
 use crate::cli::report;
@@ -17,7 +17,7 @@ pub(crate) fn run(args: &CompactArgs, context: &mut FileContext<'_, '_>) -> Outc
     report::require_object_format(context.format)?;
     context.console.note("no process can open the file until this is done");
     let note = context.note(&args.reason);
-    let done = context.on_file(context.builder().compact(Some(&note)))?;
+    let done = context.carry_out(UNCHANGED, |file| file.compact(Some(&note)))?;
     let done = Done { bytes_before: done.bytes_before, bytes_after: done.bytes_after };
     report::object(context.console, context.format, &done, |console| {
         if console.quiet {

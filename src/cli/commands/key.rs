@@ -51,7 +51,7 @@ async fn rotate(
         let longest = store.timing().await?.longest_idle;
         let until = store.clock().now().saturating_add(given);
         let outlives = |session: &Summary| session.expires_at > until;
-        let count = select::count(store, Filter::new(), outlives).await?.live;
+        let count = select::count(store, Filter::new(), console, outlives).await?.live;
         if given < longest && count > 0 {
             let question = format!(
                 "{} is shorter than the longest idle timeout in use, {}: this may end up to {}. \
@@ -90,7 +90,7 @@ async fn retire(
     ring.retired(id).map_err(|error| refused(error, id))?;
     let replaced_at = replaced_at(&ring, id).saturating_add(FOLLOWED_WITHIN);
     let still_its = |session: &Summary| session.last_seen_at < replaced_at;
-    let count = select::count(store, Filter::new(), still_its).await?.live;
+    let count = select::count(store, Filter::new(), console, still_its).await?.live;
     if count > 0 {
         let sessions = counted(count, "live session");
         let question = format!("Retiring key {id} may end up to {sessions}. Retire it?");

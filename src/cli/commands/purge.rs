@@ -31,7 +31,7 @@ pub(crate) async fn run(args: &PurgeArgs, mut context: Context<'_, '_>) -> Outco
 const GO_ON: &str = "repeat the command to go on";
 
 async fn everything(context: &mut Context<'_, '_>) -> Outcome<u64> {
-    let mut work = Work::begin(context.console, "purging", Unit::Sessions);
+    let mut work = Work::begin(context.console, "purging", Unit::Rows);
     let at = context.store.clock().now();
     let store = context.noted(None);
     let mut purged = 0;
@@ -51,7 +51,7 @@ async fn everything(context: &mut Context<'_, '_>) -> Outcome<u64> {
 /// Page by page in order of ID.
 async fn matching(args: &PurgeArgs, context: &mut Context<'_, '_>) -> Outcome<u64> {
     let dry_run = args.dry_run.is_set;
-    let mut work = Work::begin(context.console, "purging", Unit::Sessions);
+    let mut work = Work::begin(context.console, "purging", Unit::Rows);
     let store = context.noted(None);
     let mut filter = args.filter.to_filter(&*store).await?;
     if args.filter.state.is_none() {

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::FileContext;
+use super::{FileContext, UNCHANGED};
 use crate::cli::args::RestoreArgs;
 use crate::cli::confirm::confirm;
 use crate::cli::exit::{DONE, FAILED, Failure, Outcome};
@@ -12,7 +12,7 @@ use crate::cli::open;
 use crate::cli::report::{self, counted, escape};
 use crate::cli::time::{Instant, relative};
 use crate::expiry::Timestamp;
-use crate::store::Note;
+use crate::store::{Note, RedbStoreBuilder};
 
 #[derive(Serialize)]
 struct Done {
@@ -37,8 +37,8 @@ pub(crate) fn run(args: &RestoreArgs, context: &mut FileContext<'_, '_>) -> Outc
     confirm(context.console, &question, args.assent.yes)?;
     let selector = args.file.display().to_string();
     let note = Note { selector, ..context.note(&args.reason) };
-    let done = context.builder().restore(&args.file, args.expire_all, Some(&note));
-    let done = context.on_file(done)?;
+    let restore = |file: &RedbStoreBuilder| file.restore(&args.file, args.expire_all, Some(&note));
+    let done = context.carry_out(UNCHANGED, restore)?;
     let kept = done.kept.map(|path| path.display().to_string());
     let done = Done {
         path: context.location.path.display().to_string(),
