@@ -145,7 +145,12 @@ async fn execute(
     let wait = line.global.wait;
     let now = Clock::system().now();
     if let Some(verb) = line.verb.on_file() {
-        let mut file = FileContext { location: &location, wait, console, format, now, verb };
+        let other = match &line.verb {
+            Verb::Backup(args) => Some(&*args.file),
+            Verb::Restore(args) => Some(&*args.file),
+            _ => None,
+        };
+        let mut file = FileContext { location: &location, wait, console, format, now, verb, other };
         return commands::on_file(&line.verb, &mut file);
     }
     let source = match &line.verb {

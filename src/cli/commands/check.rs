@@ -115,6 +115,8 @@ impl From<&Finding> for FindingRow {
 impl Row for FindingRow {
     const FIELDS: &'static [&'static str] = &["damage", "id", "detail"];
     const HEADINGS: &'static [&'static str] = &["DAMAGE", "ID", "WHAT"];
+    const CUT: &'static [usize] = &[1, 2];
+    const LEFT_OUT: &'static [usize] = &[];
 
     fn id(&self) -> String {
         self.id.as_deref().unwrap_or_default().to_owned()

@@ -168,7 +168,8 @@ impl<'a, 'b> Ending<'a, 'b> {
     async fn add(&mut self, id: &str, line: Option<u64>) -> Outcome<()> {
         match select::resolve_to_end(self.context.store, id).await {
             Ok(Resolved::Corrupt(id)) => {
-                self.fail(&Failure::new(CORRUPT, format!("session {id} cannot be decoded")));
+                let failure = Failure::new(CORRUPT, format!("session {id} cannot be decoded"));
+                self.fail(&failure.next("`check` names what is damaged"));
             }
             Ok(session) if self.batch.contains(&session.id()) => {}
             Ok(session) => {

@@ -18,6 +18,8 @@ pub(crate) async fn run(args: &LogArgs, context: Context<'_, '_>) -> Outcome {
     listing.finish::<LogRow>(console)?;
     if rows.is_empty() && store.noting(&Note::new("log", store.clock().now())).is_none() {
         console.note("this database keeps no log: only a session file does");
+    } else if rows.is_empty() && args.limit != Some(0) {
+        console.note("nothing was changed with this tool yet");
     }
     Ok(DONE)
 }
@@ -89,6 +91,8 @@ impl Row for LogRow {
     ];
     const HEADINGS: &'static [&'static str] =
         &["TIME", "USER", "HOST", "COMMAND", "SESSIONS", "REASON"];
+    const CUT: &'static [usize] = &[1, 2, 3, 5];
+    const LEFT_OUT: &'static [usize] = &[2, 5, 4];
 
     fn id(&self) -> String {
         self.number.clone()

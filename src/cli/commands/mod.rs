@@ -1,12 +1,12 @@
 //! One verb a file.
 
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use super::args::{Format, Reason, Verb};
 use super::console::Console;
 use super::exit::{DONE, FAILED, Failure, Outcome};
-use super::holders;
 use super::note::{self, Noted};
 use super::open::{self, Location};
 use super::progress::{Unit, Work};
@@ -56,6 +56,8 @@ pub(super) struct FileContext<'a, 'b> {
     pub(super) now: Timestamp,
     /// As it is typed.
     pub(super) verb: &'static str,
+    /// Another file that the command is about; a message that names it says enough.
+    pub(super) other: Option<&'a Path>,
 }
 
 impl FileContext<'_, '_> {
@@ -99,10 +101,11 @@ impl FileContext<'_, '_> {
     /// What became of a call on the file, for a person who may have named another one.
     fn on_file<T>(&self, result: Result<T>) -> Outcome<T> {
         result.map_err(|error| {
-            let is_in_use = error.is_in_use();
-            let failure = self.location.explain(error, &self.console.program);
-            let holders = if is_in_use { holders::of(&self.location.path) } else { Vec::new() };
-            if holders.is_empty() { failure } else { failure.because(holders.join(", ")) }
+            let other = self.other.map(|path| path.display().to_string());
+            if other.is_some_and(|other| error.to_string().contains(&other)) {
+                return Failure::from(error);
+            }
+            self.location.explain(error, &self.console.program)
         })
     }
 

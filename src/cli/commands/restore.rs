@@ -1,5 +1,7 @@
 //! `restore`: put a backup in the place of the file.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -25,6 +27,10 @@ struct Done {
 
 pub(crate) fn run(args: &RestoreArgs, context: &mut FileContext<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
+    if is_same_file(&args.file, &context.location.path) {
+        return Err(Failure::usage(format!("{} is the file itself", args.file.display()))
+            .next("name a backup of it"));
+    }
     let from = open::Location::find(Some(&args.file), None);
     let copied_at = open::builder(&from, context.wait).copied_at();
     let copied_at = copied_at.map_err(|error| {
@@ -62,6 +68,11 @@ pub(crate) fn run(args: &RestoreArgs, context: &mut FileContext<'_, '_>) -> Outc
         text + "\n"
     })?;
     Ok(DONE)
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let inode = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    inode(one).is_some_and(|file| inode(other) == Some(file))
 }
 
 fn question(

@@ -14,9 +14,10 @@
 //! | `stats` | [`Statistics`] | |
 //! | `import` | [`Imported`] | |
 //!
-//! In CSV, text that a spreadsheet would take for a formula (it begins with `=`, `+`, `-`, `@`, a
-//! tab or a line break) has a `'` before it; the other formats have it as it is. An empty field
-//! stands for `null`. The lines of `export` are a format of their own: see `export --help`.
+//! In CSV, text that a spreadsheet would take for a formula (it begins with `=`, `+`, `-` or `@`)
+//! has a `'` before it, and control characters are shown as `\u{1b}`, so that a row is a line; the
+//! other formats have text as it is, JSON with such characters escaped. An empty field stands for
+//! `null`. The lines of `export` are a format of their own: see `export --help`.
 //!
 //! What a command exits with is told by the constants of [`crate::cli::exit`].
 //!

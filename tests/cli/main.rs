@@ -1,0 +1,11 @@
+//! The command-line tool as a process: in pipes, and in front of a real terminal.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod desk;
+mod golden;
+mod help;
+mod hostile;
+mod mistakes;
+mod paths;
+mod pipes;
+mod terminal;
