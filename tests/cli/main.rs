@@ -8,4 +8,5 @@ mod hostile;
 mod mistakes;
 mod paths;
 mod pipes;
+mod signals;
 mod terminal;
