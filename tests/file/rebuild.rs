@@ -10,7 +10,7 @@ use fastsession::{RedbStore, Selector, SessionId, SessionStore};
 use redb::{Database, ReadableTable, TableDefinition};
 
 use crate::check::SESSIONS;
-use crate::fixture::{Fixture, START, create, tool};
+use crate::fixture::{Fixture, START, create, rounds, tool};
 
 pub(crate) fn sound(path: &Path) -> u64 {
     let report = RedbStore::builder(path).check().unwrap();
