@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod desk;
+mod full_disk;
 mod golden;
 mod help;
 mod hostile;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use redb::ReadableTable as _;
+
 use crate::desk::{Desk, redacted};
 use crate::golden::{compare, in_pipes, on_terminal};
 use crate::terminal::{Terminal, piped};
@@ -185,6 +187,53 @@ fn damage_is_exit_code_5() {
     let found = piped(desk.path(), &["check", "--format", "ids"], "").with_code(5);
     assert_eq!(found.out, "1a2b".repeat(16) + "\n", "{}", found.err);
     compare("damage", &redacted(&text));
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_exit_code_6_and_left_alone() {
+    let desk = Desk::new();
+    make_newer(&desk.file("sessions.redb"));
+    std::fs::copy(desk.file("sessions.redb"), desk.file("backup.redb")).unwrap();
+    let before = std::fs::read(desk.file("sessions.redb")).unwrap();
+    let lines = [
+        "list",
+        "inspect 1a2b",
+        "expire 1a2b",
+        "purge",
+        "stats",
+        "key rotate",
+        "migrate",
+        "export",
+        "import more.jsonl",
+        "restore backup.redb --yes --db new.redb",
+    ];
+    let mut text = String::new();
+    for line in lines {
+        let args: Vec<_> = line.split(' ').collect();
+        let ran = piped(desk.path(), &args, "").with_code(6);
+        assert_eq!(ran.out, "", "{line}");
+        let _ = writeln!(text, "$ {line}\n{}[exit code 6]\n", ran.err);
+        assert!(std::fs::read(desk.file("sessions.redb")).unwrap() == before, "{line}");
+    }
+    compare("newer", &redacted(&text));
+}
+
+/// Gives the file a schema, and an oldest reader, of some later version.
+fn make_newer(file: &std::path::Path) {
+    use twox_hash::XxHash3_64;
+    const META: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("meta-1");
+    let database = redb::Database::create(file).unwrap();
+    let txn = database.begin_write().unwrap();
+    {
+        let mut meta = txn.open_table(META).unwrap();
+        let mut state = meta.get("state").unwrap().unwrap().value()[8..].to_vec();
+        state[..4].copy_from_slice(&9_u32.to_le_bytes());
+        state[4..8].copy_from_slice(&8_u32.to_le_bytes());
+        let seed = XxHash3_64::oneshot(b"state");
+        let sum = XxHash3_64::oneshot_with_seed(seed, &state).to_le_bytes();
+        meta.insert("state", [&sum[..], &state].concat().as_slice()).unwrap();
+    }
+    txn.commit().unwrap();
 }
 
 /// What a person is asked, and what becomes of each answer.

@@ -17,7 +17,7 @@ use crate::terminal::{Ran, Terminal, piped};
 const SESSIONS: u32 = 6000;
 
 /// A desk with many sessions, every other one over.
-fn crowded() -> Desk {
+pub(crate) fn crowded() -> Desk {
     let desk = Desk::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
