@@ -11,7 +11,7 @@ use crate::cli::report::{self, Changed, counted};
 use crate::cli::select::{self, PAGE, Pages, Resolved};
 use crate::id::{IdPrefix, SessionId};
 use crate::record::EndedBy;
-use crate::store::{End, Filter, Selector, Target, expire};
+use crate::store::{Filter, Selector, end_ids, expire};
 
 /// Sessions that are counted though nobody asks.
 const COUNTED: u64 = 1000;
@@ -75,9 +75,8 @@ async fn end_matching(
     let mut ended = 0;
     while let Some(page) = pages.next().await? {
         let ids = page.sessions.iter().map(|session| session.id).collect();
-        let target = Target::Sessions { ids, filter: filter.clone() };
-        let at = store.clock().now();
-        let step = store.end(End { target, except: None, by: EndedBy::Cli, at }).await?.ended;
+        let done = end_ids(&**store, ids, filter.clone(), EndedBy::Cli).await?;
+        let step = done.ended.unwrap_or_default();
         ended += step;
         if work.advance(console, step).is_break() && page.next.is_some() {
             let done = format!("ended {}", counted(ended, "session"));

@@ -6,6 +6,7 @@ use crate::cli::exit::{DONE, Failure, Outcome};
 use crate::cli::progress::{Unit, Work};
 use crate::cli::report::{self, Changed, counted};
 use crate::cli::select::{PAGE, Pages, part_before};
+use crate::id::SessionId;
 use crate::record::State;
 use crate::store::{Filter, Remove, SessionStore, Summary, Sweep};
 
@@ -27,6 +28,9 @@ pub(crate) async fn run(args: &PurgeArgs, mut context: Context<'_, '_>) -> Outco
     report.write(context.console, context.format, &(text + " that had been over"))?;
     Ok(DONE)
 }
+
+/// Removed by one commit where there is no room.
+const FEW: usize = 16;
 
 const GO_ON: &str = "repeat the command to go on";
 
@@ -66,9 +70,8 @@ async fn matching(args: &PurgeArgs, context: &mut Context<'_, '_>) -> Outcome<u6
                 step += u64::from(is_removable(&*store, session).await?);
             }
         } else {
-            let ids = page.sessions.iter().map(|session| session.id).collect();
-            let at = store.clock().now();
-            step = store.remove(Remove { ids, filter: filter.clone(), at }).await?.removed;
+            let ids: Vec<_> = page.sessions.iter().map(|session| session.id).collect();
+            step = remove(&*store, &ids, &filter).await?;
         }
         purged += step;
         if let Some(next) = &page.next {
@@ -81,6 +84,25 @@ async fn matching(args: &PurgeArgs, context: &mut Context<'_, '_>) -> Outcome<u6
         }
     }
     Ok(purged)
+}
+
+/// Some at a time; fewer where there is no room to write in.
+async fn remove(store: &dyn SessionStore, ids: &[SessionId], filter: &Filter) -> Outcome<u64> {
+    let (mut left, mut most, mut removed) = (ids, PAGE, 0);
+    while !left.is_empty() {
+        let (some, rest) = left.split_at(left.len().min(most));
+        let (ids, at) = (some.to_vec(), store.clock().now());
+        match store.remove(Remove { ids, filter: filter.clone(), at }).await {
+            Ok(done) => removed += done.removed,
+            Err(error) if error.is_full() && some.len() > FEW => {
+                most = FEW;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        left = rest;
+    }
+    Ok(removed)
 }
 
 fn over(filter: Filter) -> Filter {
