@@ -108,11 +108,48 @@ impl Line {
 
 /// An export with what makes up the file.
 pub(crate) fn export_of(count: usize) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
-    let now = i64::try_from(now).unwrap();
+    let now = now();
     let lines: Vec<_> = SESSIONS[..count].iter().map(|line| line.json(now)).collect();
     let head = r#"{"export":{"format":1,"exported_at":"2026-01-01T00:00:00Z"}}"#;
     format!("{head}\n{}\n{{\"end\":{{\"sessions\":{count}}}}}\n", lines.join("\n"))
+}
+
+/// An export of an application as one wishes it, for a picture.
+pub(crate) fn export_for_picture() -> String {
+    const PEOPLE: [(Option<&str>, Option<&str>, i64, i64); 9] = [
+        (Some("alice"), Some("Firefox on Linux"), 26 * HOUR, 2 * MINUTE),
+        (Some("alice"), Some("Safari on iPhone"), 3 * HOUR, 9 * MINUTE),
+        (Some("bob"), Some("Chrome on Windows"), 50 * HOUR, 4 * HOUR),
+        (Some("carol"), Some("Edge on Windows"), 40 * MINUTE, 12 * MINUTE),
+        (Some("dave"), Some("Firefox on macOS"), 7 * HOUR, 5 * HOUR),
+        (Some("erin"), Some("Chrome on Android"), 12 * MINUTE, 3 * MINUTE),
+        (None, None, 9 * HOUR, 8 * HOUR),
+        (None, None, 11 * HOUR, 10 * HOUR),
+        (None, None, 25 * MINUTE, 5 * MINUTE),
+    ];
+    let now = now();
+    let mut lines: Vec<_> = (0..)
+        .zip(PEOPLE)
+        .map(|(number, (user, label, created, seen))| {
+            let word = (number + 5_u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let id = [word, word.rotate_left(17), word.rotate_left(31), word.rotate_left(47)];
+            let id = id.map(|word| format!("{word:016x}")).concat();
+            // Half a minute more, so that a picture takes as long as it likes.
+            let (created_ago, seen_ago) = (created + 30_000, seen + 30_000);
+            let data = SESSIONS[0].data;
+            let line = Line { user, label, created_ago, seen_ago, data, ..PLAIN }.json(now);
+            line.replacen(&PLAIN.id.repeat(16), &id, 1)
+        })
+        .collect();
+    lines.sort();
+    let head = r#"{"export":{"format":1,"exported_at":"2026-01-01T00:00:00Z"}}"#;
+    let end = format!("{{\"end\":{{\"sessions\":{}}}}}", lines.len());
+    format!("{head}\n{}\n{end}\n", lines.join("\n"))
+}
+
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    i64::try_from(now).unwrap()
 }
 
 /// A folder with `sessions.redb`, `backup.redb`, a copy of it, and `more.jsonl`, an export.

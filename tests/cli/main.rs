@@ -8,6 +8,7 @@ mod help;
 mod hostile;
 mod mistakes;
 mod paths;
+mod picture;
 mod pipes;
 mod signals;
 mod terminal;
