@@ -10,5 +10,6 @@ mod mistakes;
 mod paths;
 mod picture;
 mod pipes;
+mod scripting;
 mod signals;
 mod terminal;

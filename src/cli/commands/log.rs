@@ -27,7 +27,7 @@ pub(crate) async fn run(args: &LogArgs, context: Context<'_, '_>) -> Outcome {
 /// An entry as it is shown.
 #[derive(Debug, Serialize)]
 struct LogRow {
-    number: String,
+    number: u64,
     at: Instant,
     user: String,
     sudo_user: Option<String>,
@@ -46,7 +46,7 @@ impl From<LogEntry> for LogRow {
         let LogEntry { number, note, tally } = entry;
         let given = |text: String| (!text.is_empty()).then_some(text);
         Self {
-            number: number.to_string(),
+            number,
             at: Instant(note.at),
             user: note.user,
             sudo_user: given(note.sudo_user),
@@ -95,7 +95,7 @@ impl Row for LogRow {
     const LEFT_OUT: &'static [usize] = &[2, 5, 4];
 
     fn id(&self) -> String {
-        self.number.clone()
+        self.number.to_string()
     }
 
     fn cells(&self, view: &View) -> Vec<String> {

@@ -4,26 +4,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use serde::Serialize;
-
 use super::{FileContext, UNCHANGED};
 use crate::cli::args::RestoreArgs;
 use crate::cli::confirm::confirm;
 use crate::cli::exit::{DONE, FAILED, Failure, Outcome};
 use crate::cli::open;
-use crate::cli::report::{self, counted, escape};
+use crate::cli::report::{self, Restored, counted, escape};
 use crate::cli::time::{Instant, relative};
 use crate::expiry::Timestamp;
 use crate::store::{Note, RedbStoreBuilder};
-
-#[derive(Serialize)]
-struct Done {
-    path: String,
-    records: u64,
-    copied_at: Option<Instant>,
-    everyone_ended: bool,
-    kept: Option<String>,
-}
 
 pub(crate) fn run(args: &RestoreArgs, context: &mut FileContext<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
@@ -46,10 +35,10 @@ pub(crate) fn run(args: &RestoreArgs, context: &mut FileContext<'_, '_>) -> Outc
     let restore = |file: &RedbStoreBuilder| file.restore(&args.file, args.expire_all, Some(&note));
     let done = context.carry_out(UNCHANGED, restore)?;
     let kept = done.kept.map(|path| path.display().to_string());
-    let done = Done {
+    let done = Restored {
         path: context.location.path.display().to_string(),
         records: done.records,
-        copied_at: done.copied_at.map(Instant),
+        copied_at: done.copied_at.map(|at| Instant(at).to_string()),
         everyone_ended: done.everyone_ended,
         kept,
     };
