@@ -339,6 +339,9 @@ pub(crate) struct ExportArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Adds what is not there, and changes nothing that is. What is known to be over here is                   left out; a session whose record was removed after its end comes back from an                   older export."
+)]
 pub(crate) struct ImportArgs {
     /// What `export` wrote; `-` is standard input
     #[arg(value_name = "FILE")]

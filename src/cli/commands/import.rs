@@ -3,18 +3,21 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::Context;
 use crate::cli::args::ImportArgs;
 use crate::cli::console::{self, Console};
 use crate::cli::exit::{DONE, FAILED, Failure, Outcome};
-use crate::cli::lines::{FORMAT, Line};
+use crate::cli::lines::{FORMAT, Head, Line};
 use crate::cli::note::Noted;
 use crate::cli::progress::{Unit, Work};
 use crate::cli::report::{self, Imported, counted};
+use crate::cli::time::{When, rough};
+use crate::expiry::Timestamp;
 use crate::id::SessionId;
 use crate::record::Record;
-use crate::store::{Import, KeyChange, Tally};
+use crate::store::{DEFAULT_KEEP_ENDED, Import, KeyChange, Tally};
 
 /// Sessions, and bytes of them, taken in by one commit.
 const BATCH: usize = 500;
@@ -77,6 +80,7 @@ pub(crate) async fn run(source: Source, context: Context<'_, '_>) -> Outcome {
         batch: Vec::new(),
         batch_bytes: 0,
         conflicts: Vec::new(),
+        age: None,
         begun: false,
         ended: false,
     };
@@ -88,6 +92,7 @@ pub(crate) async fn run(source: Source, context: Context<'_, '_>) -> Outcome {
             if console.quiet { String::new() } else { text + "\n" }
         })?;
     }
+    import.warn(context.console);
     outcome?;
     import.verdict()
 }
@@ -99,6 +104,8 @@ struct Importing<'a> {
     batch: Vec<(SessionId, Record)>,
     batch_bytes: usize,
     conflicts: Vec<SessionId>,
+    /// Of the export, where it says when it was made.
+    age: Option<Duration>,
     begun: bool,
     ended: bool,
 }
@@ -154,6 +161,7 @@ impl Importing<'_> {
             _ if self.ended => Err("it stands after the last line of an export".into()),
             Line::Export(head) if !self.begun => {
                 self.begun = true;
+                self.age = age(&head, self.store.clock().now());
                 if head.format <= FORMAT {
                     Ok(())
                 } else {
@@ -235,6 +243,18 @@ impl Importing<'_> {
         text
     }
 
+    /// What ended since may be forgotten here by now.
+    fn warn(&self, console: &mut Console<'_>) {
+        let Some(age) = self.age.filter(|age| *age > DEFAULT_KEEP_ENDED) else { return };
+        if self.report.imported > 0 {
+            console.note(&format!(
+                "the export was made {} ago: what ended since, and was removed here by now, lives \
+                 again; `expire --older-than` ends it",
+                rough(age)
+            ));
+        }
+    }
+
     fn verdict(&self) -> Outcome {
         if self.conflicts.is_empty() {
             return Ok(DONE);
@@ -246,6 +266,14 @@ impl Importing<'_> {
         let what =
             format!("{} differ here and were kept", counted(self.report.conflicts, "session"));
         Err(Failure::new(FAILED, what).because(named.join("\n")))
+    }
+}
+
+/// How old an export is.
+fn age(head: &Head, now: Timestamp) -> Option<Duration> {
+    match head.exported_at.parse().ok()? {
+        When::At(at) => Some(now.saturating_since(at)),
+        When::Ago(_) => None,
     }
 }
 

@@ -136,9 +136,25 @@ fn rule_07_an_import_revives_nothing() {
     desk.run("expire --all --yes -q").done();
     desk.clock.advance(Duration::from_secs(48 * 3600));
     desk.run("purge -q").done();
-    let report = import(&mut desk, &lines).done().json();
+    let report = import(&mut desk, &lines).json();
     assert_eq!([&report["imported"], &report["ended"]], [1, 2]);
     assert_eq!(desk.live(), 0);
+}
+
+#[test]
+fn an_import_of_an_old_export_says_how_old_it_is() {
+    let from = filled();
+    let lines = exported(&from);
+    let mut to = Desk::new();
+    to.clock.advance(Duration::from_secs(3600));
+    assert!(!import(&mut to, &lines).done().err.contains("the export was made"));
+    let mut to = Desk::new();
+    to.clock.advance(Duration::from_secs(3 * 24 * 3600));
+    let ran = import(&mut to, &lines);
+    assert_eq!(ran.code, exit::DONE);
+    assert!(ran.err.starts_with("the export was made 3d ago: what ended since"), "{}", ran.err);
+    // Nothing new came in.
+    assert_eq!(import(&mut to, &lines).done().err, "");
 }
 
 #[test]
