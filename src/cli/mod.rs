@@ -77,7 +77,7 @@ fn run_on_process(args: &[OsString]) -> u8 {
     let signals = Signals::default();
     let mut console = Console {
         program: program(args),
-        stdin: &mut BufReader::new(Input::new(signals.clone())),
+        stdin: &mut BufReader::new(Input::new(io::stdin(), signals.clone())),
         stdout: &mut BufWriter::new(io::stdout()),
         stderr: &mut io::stderr(),
         screen: Screen::of_process(),
@@ -154,7 +154,7 @@ async fn execute(
         return commands::on_file(&line.verb, &mut file);
     }
     let source = match &line.verb {
-        Verb::Import(args) => Some(commands::import::Source::open(args)?),
+        Verb::Import(args) => Some(commands::import::Source::open(args, console)?),
         _ => None,
     };
     let store = open::open(opener, &location, line.global.wait, &console.program)?;

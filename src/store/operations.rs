@@ -6,8 +6,8 @@ use crate::id::SessionId;
 use crate::record::EndedBy;
 
 const PAGE: usize = 500;
-/// The same where there is no room.
-const FEW: usize = 16;
+/// What part of it is tried next where there is no room.
+pub(crate) const FEWER: usize = 8;
 /// Most rows one step of a purge removes; where time matters, a store bounds that too.
 pub(crate) const PURGE_STEP: usize = 2000;
 /// Sessions of one user that are counted before one commit ends them.
@@ -189,8 +189,8 @@ pub(crate) async fn end_ids<S: SessionStore + ?Sized>(
         let report = match store.end(end).await {
             Ok(report) => report,
             // Nothing was changed: what a store keeps free for endings is enough for fewer.
-            Err(error) if error.is_full() && some.len() > FEW => {
-                most = FEW;
+            Err(error) if error.is_full() && some.len() > 1 => {
+                most = some.len().div_ceil(FEWER);
                 continue;
             }
             Err(error) => return Err(error),

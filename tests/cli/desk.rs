@@ -11,6 +11,7 @@ use crate::terminal::piped;
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
+const HALF_AN_HOUR: i64 = 30 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
 /// A session as a line of an export; times are so long ago that what is shown of them stays.
@@ -31,8 +32,8 @@ const PLAIN: Line = Line {
     user: None,
     label: None,
     realm: None,
-    created_ago: 3 * HOUR + 30 * MINUTE,
-    seen_ago: 30 * MINUTE + 30_000,
+    created_ago: 9 * HOUR + 30 * MINUTE,
+    seen_ago: 5 * HOUR + 30 * MINUTE,
     over: None,
     data: "{}",
 };
@@ -55,7 +56,7 @@ const SESSIONS: [Line; 8] = [
         created_ago: 2 * DAY + HOUR,
         ..PLAIN
     },
-    Line { id: "3333", created_ago: 40 * MINUTE + 30_000, ..PLAIN },
+    Line { id: "3333", created_ago: 7 * HOUR + 30 * MINUTE, ..PLAIN },
     Line { id: "4444", user: Some("carol"), over: Some("ended"), ..PLAIN },
     Line {
         id: "5555",
@@ -78,7 +79,7 @@ impl Line {
     fn json(&self, now: i64) -> String {
         let text = |text: Option<&str>| text.map_or("null".into(), |text| format!("\"{text}\""));
         let created = now - self.created_ago;
-        let (ended_at, later) = (now - 20 * MINUTE - 30_000, now + 23 * HOUR);
+        let (ended_at, later) = (now - 2 * HOUR - 30 * MINUTE, now + 20 * HOUR);
         let ended = match self.over {
             Some("ended") => format!(
                 r#"{{"at_ms":{ended_at},"until_ms":{later},"grace_ms":{ended_at},"by":"cli"}}"#
@@ -110,22 +111,22 @@ impl Line {
 pub(crate) fn export_of(count: usize) -> String {
     let now = now();
     let lines: Vec<_> = SESSIONS[..count].iter().map(|line| line.json(now)).collect();
-    let head = r#"{"export":{"format":1,"exported_at":"2026-01-01T00:00:00Z"}}"#;
+    let head = head(now);
     format!("{head}\n{}\n{{\"end\":{{\"sessions\":{count}}}}}\n", lines.join("\n"))
 }
 
 /// An export of an application as one wishes it, for a picture.
 pub(crate) fn export_for_picture() -> String {
     const PEOPLE: [(Option<&str>, Option<&str>, i64, i64); 9] = [
-        (Some("alice"), Some("Firefox on Linux"), 26 * HOUR, 2 * MINUTE),
-        (Some("alice"), Some("Safari on iPhone"), 3 * HOUR, 9 * MINUTE),
-        (Some("bob"), Some("Chrome on Windows"), 50 * HOUR, 4 * HOUR),
-        (Some("carol"), Some("Edge on Windows"), 40 * MINUTE, 12 * MINUTE),
-        (Some("dave"), Some("Firefox on macOS"), 7 * HOUR, 5 * HOUR),
-        (Some("erin"), Some("Chrome on Android"), 12 * MINUTE, 3 * MINUTE),
-        (None, None, 9 * HOUR, 8 * HOUR),
-        (None, None, 11 * HOUR, 10 * HOUR),
-        (None, None, 25 * MINUTE, 5 * MINUTE),
+        (Some("alice"), Some("Firefox on Linux"), 26, 1),
+        (Some("alice"), Some("Safari on iPhone"), 9, 2),
+        (Some("bob"), Some("Chrome on Windows"), 75, 4),
+        (Some("carol"), Some("Edge on Windows"), 3, 1),
+        (Some("dave"), Some("Firefox on macOS"), 7, 5),
+        (Some("erin"), Some("Chrome on Android"), 2, 1),
+        (None, None, 12, 10),
+        (None, None, 31, 13),
+        (None, None, 4, 3),
     ];
     let now = now();
     let mut lines: Vec<_> = (0..)
@@ -134,17 +135,23 @@ pub(crate) fn export_for_picture() -> String {
             let word = (number + 5_u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let id = [word, word.rotate_left(17), word.rotate_left(31), word.rotate_left(47)];
             let id = id.map(|word| format!("{word:016x}")).concat();
-            // Half a minute more, so that a picture takes as long as it likes.
-            let (created_ago, seen_ago) = (created + 30_000, seen + 30_000);
+            // Half an hour more, so that a picture takes as long as it likes.
+            let (created_ago, seen_ago) =
+                (created * HOUR + HALF_AN_HOUR, seen * HOUR + HALF_AN_HOUR);
             let data = SESSIONS[0].data;
             let line = Line { user, label, created_ago, seen_ago, data, ..PLAIN }.json(now);
             line.replacen(&PLAIN.id.repeat(16), &id, 1)
         })
         .collect();
     lines.sort();
-    let head = r#"{"export":{"format":1,"exported_at":"2026-01-01T00:00:00Z"}}"#;
+    let head = head(now);
     let end = format!("{{\"end\":{{\"sessions\":{}}}}}", lines.len());
     format!("{head}\n{}\n{end}\n", lines.join("\n"))
+}
+
+fn head(now: i64) -> String {
+    let at = jiff::Timestamp::from_second(now / 1000).unwrap();
+    format!(r#"{{"export":{{"format":1,"exported_at":"{at}"}}}}"#)
 }
 
 fn now() -> i64 {
@@ -231,6 +238,15 @@ fn stand_in(text: &str) -> Option<(usize, String)> {
     let is_hex = |word: &str| word.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if word.len() == 8 && is_hex(word) && !SESSIONS.iter().any(|line| line.id.repeat(2) == word) {
         return Some((8, "kkkkkkkk".into()));
+    }
+    // What was just made may be older where the machine is busy.
+    if let Some(rest) = text[end..].strip_prefix(" ago")
+        && end > 1
+        && word.ends_with(['s', 'm'])
+        && word[..end - 1].bytes().all(|byte| byte.is_ascii_digit())
+    {
+        let width = if rest.starts_with(" (") { 3 } else { end + 4 };
+        return Some((end + 4, format!("{:<width$}", "now")));
     }
     // Milliseconds since 1970.
     if word.len() == 13 && word.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -113,7 +113,7 @@ fn on_any_machine(text: &str, machine: &str, user: &str) -> String {
     let word = |word: &str| match word {
         word if word == machine => "host".into(),
         word if word == user => "user".into(),
-        word if word.ends_with("s ago") => "now".into(),
+        word if word.ends_with(" ago") => "now".into(),
         word => word.to_owned(),
     };
     let line = |line: &str| {

@@ -144,15 +144,14 @@ fn a_person_sees_how_far_long_work_is_and_stops_it() {
     terminal.wait_for("importing ");
     terminal.wait_for("/s");
     terminal.signal(Signal::INT);
-    // It is met at the next line.
-    let _ = feed.write_all(lines[4].as_bytes());
+    // No further line is needed for that.
     let ran = terminal.end().with_code(130);
     assert!(ran.out.contains("interrupted: "), "{}", ran.out);
     assert!(ran.out.contains("what was done stays done"), "{}", ran.out);
     assert!(ran.out.contains("\r\u{1b}[K"), "the bar was not wiped: {}", ran.out);
     let there =
         piped(desk.path(), &["list", "--state", "all", "--format", "ids", "--db", "new.redb"], "");
-    assert!((3..=4).contains(&there.with_code(0).out.lines().count()));
+    assert_eq!(there.with_code(0).out.lines().count(), 3);
     piped(desk.path(), &["import", "-", "--db", "new.redb"], &text).with_code(0);
 }
 
@@ -212,7 +211,6 @@ fn a_watched_list_is_drawn_anew_until_ctrl_c() {
     terminal.wait_for("alice");
     piped(desk.path(), &["expire", "--user", "bob", "--yes"], "").with_code(0);
     // The second picture has one row less; the first one was wiped.
-    terminal.wait_for("30m ago");
     std::thread::sleep(Duration::from_millis(1200));
     terminal.types("\u{3}");
     let ran = terminal.end().with_code(0);

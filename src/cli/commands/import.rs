@@ -9,6 +9,7 @@ use super::Context;
 use crate::cli::args::ImportArgs;
 use crate::cli::console::{self, Console};
 use crate::cli::exit::{DONE, FAILED, Failure, Outcome};
+use crate::cli::input::Input;
 use crate::cli::lines::{FORMAT, Head, Line};
 use crate::cli::note::Noted;
 use crate::cli::progress::{Unit, Work};
@@ -22,6 +23,8 @@ use crate::store::{DEFAULT_KEEP_ENDED, Import, KeyChange, Tally};
 /// Sessions, and bytes of them, taken in by one commit.
 const BATCH: usize = 500;
 const BATCH_BYTES: usize = 4 << 20;
+/// Read at a time.
+const BUFFER: usize = 1 << 16;
 /// Longest line.
 const MAX_LINE: u64 = 64 << 20;
 /// IDs named where records differ.
@@ -30,14 +33,14 @@ const MAX_NAMED: usize = 10;
 /// Where an export is read from.
 pub(crate) struct Source {
     /// `None`: standard input.
-    file: Option<BufReader<File>>,
+    file: Option<BufReader<Input<File>>>,
     bytes: Option<u64>,
     path: PathBuf,
 }
 
 impl Source {
     /// Opens it: before the database, which an import that cannot be read must not make.
-    pub(crate) fn open(args: &ImportArgs) -> Outcome<Self> {
+    pub(crate) fn open(args: &ImportArgs, console: &Console<'_>) -> Outcome<Self> {
         let path = args.file.clone();
         if path.as_os_str() == "-" {
             return Ok(Self { file: None, bytes: None, path });
@@ -49,7 +52,8 @@ impl Source {
         }
         // What a pipe holds is not known.
         let bytes = meta.is_file().then_some(meta.len());
-        Ok(Self { file: Some(BufReader::new(file)), bytes, path })
+        let input = Input::new(file, console.signals.clone());
+        Ok(Self { file: Some(BufReader::with_capacity(BUFFER, input)), bytes, path })
     }
 
     fn unreadable(&self, error: &io::Error) -> Failure {

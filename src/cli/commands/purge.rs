@@ -8,7 +8,7 @@ use crate::cli::report::{self, Changed, counted};
 use crate::cli::select::{PAGE, Pages, part_before};
 use crate::id::SessionId;
 use crate::record::State;
-use crate::store::{Filter, PURGE_STEP, Remove, SessionStore, Summary, Sweep};
+use crate::store::{FEWER, Filter, PURGE_STEP, Remove, SessionStore, Summary, Sweep};
 
 pub(crate) async fn run(args: &PurgeArgs, mut context: Context<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
@@ -28,9 +28,6 @@ pub(crate) async fn run(args: &PurgeArgs, mut context: Context<'_, '_>) -> Outco
     report.write(context.console, context.format, &(text + " that had been over"))?;
     Ok(DONE)
 }
-
-/// Removed by one commit where there is no room.
-const FEW: usize = 16;
 
 const GO_ON: &str = "repeat the command to go on";
 
@@ -94,8 +91,8 @@ async fn remove(store: &dyn SessionStore, ids: &[SessionId], filter: &Filter) ->
         let (ids, at) = (some.to_vec(), store.clock().now());
         match store.remove(Remove { ids, filter: filter.clone(), at }).await {
             Ok(done) => removed += done.removed,
-            Err(error) if error.is_full() && some.len() > FEW => {
-                most = FEW;
+            Err(error) if error.is_full() && some.len() > 1 => {
+                most = some.len().div_ceil(FEWER);
                 continue;
             }
             Err(error) => return Err(error.into()),
