@@ -38,7 +38,8 @@ pub(crate) fn on_terminal(line: &str, columns: u16, env: &[(&str, &str)]) -> Str
     let desk = Desk::new();
     let args: Vec<_> = line.split_whitespace().collect();
     let ran = Terminal::start(desk.path(), &args, columns, env).end();
-    let set = env.iter().map(|(name, value)| format!("{name}={value} ")).collect::<String>();
+    let set: Vec<_> = env.iter().map(|(name, value)| format!("{name}={value} ")).collect();
+    let set = set.concat();
     redacted(&format!("$ {set}{line}\n{}[exit code {}]\n\n", ran.out, ran.code()))
 }
 

@@ -137,9 +137,9 @@ fn a_file_in_use_is_exit_code_4_and_names_its_holder() {
         let holder = format!("process {} (", std::process::id());
         assert!(ran.err.contains(&holder), "{line}: {}", ran.err);
         // A process that another test is about to start may have it for a moment, too.
-        let line_of = |said: &str| match said.starts_with("  process ") {
-            true => "  process N (NAME)\n".to_owned(),
-            false => format!("{said}\n"),
+        let line_of = |said: &str| {
+            let is_holder = said.starts_with("  process ");
+            if is_holder { "  process N (NAME)\n".to_owned() } else { format!("{said}\n") }
         };
         let said: String = ran.err.lines().map(line_of).collect();
         format!("$ {line}\n{said}[exit code 4]\n\n")
@@ -175,8 +175,10 @@ fn damage_is_exit_code_5() {
     // In the label of one record, which its checksum does not cover any more.
     let places = bytes.windows(16).enumerate().filter(|(_, part)| *part == b"Firefox on Linux");
     let places: Vec<_> = places.map(|(place, _)| place).collect();
-    places.iter().for_each(|place| bytes[*place] = b'f');
     assert!(!places.is_empty());
+    for place in places {
+        bytes[place] = b'f';
+    }
     std::fs::write(&file, bytes).unwrap();
     let mut text = String::new();
     for line in ["list --format ids", "stats --json", "inspect 1a2b", "expire 1a2b", "export -q"] {

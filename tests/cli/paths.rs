@@ -106,7 +106,7 @@ fn an_empty_path_is_a_mistake_and_an_empty_variable_is_none() {
     }
     let mut tool = crate::terminal::command(desk.path(), &["list", "--format", "ids"]);
     let output = tool.env("FASTSESSION_DB", "").output().unwrap();
-    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 5);
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 5);
 }
 
 #[test]

@@ -116,7 +116,9 @@ fn the_page_names_every_field_and_every_exit_code() {
         "check --repair --yes",
         "import more.jsonl",
     ];
-    lines.iter().for_each(|line| names_in(&json(line), &mut names));
+    for line in lines {
+        names_in(&json(line), &mut names);
+    }
     let desk = Desk::new();
     piped(desk.path(), &["export", "--with-keys", "-o", "all.jsonl"], "").with_code(0);
     let export = std::fs::read_to_string(desk.file("all.jsonl")).unwrap();
