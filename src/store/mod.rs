@@ -59,8 +59,8 @@ mod transfer;
 pub(crate) use self::redb::read_values;
 #[cfg(feature = "redb")]
 pub use self::redb::{
-    BackedUp, CheckReport, Compacted, Damage, Durability, Finding, Migrated, RedbStore,
-    RedbStoreBuilder, Repaired, Restored,
+    BackedUp, CheckReport, Compacted, Damage, Durability, Finding, Migrated, Progress, RedbStore,
+    RedbStoreBuilder, Repaired, Restored, Step,
 };
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreBuilder};
@@ -71,7 +71,9 @@ pub use filter::{Filter, Summary};
 pub use log::{LOG_ENTRIES, LogEntry, MAX_NOTE_BYTES, Note, Tally};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use operations::{Expired, Purged, Selector};
-pub(crate) use operations::{PURGE_STEP, expire, health, purge, sessions_of};
+#[cfg(feature = "cli")]
+pub(crate) use operations::{FEWER, PURGE_STEP, end_ids};
+pub(crate) use operations::{expire, health, purge, sessions_of};
 pub use transfer::{Admission, Import, Imported, Records, Remove, admit, settled};
 
 /// How long a header is kept after its session ended, unless configured: 24 hours.

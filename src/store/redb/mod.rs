@@ -80,7 +80,9 @@ pub use self::builder::{Durability, RedbStoreBuilder};
 pub use self::migrate::Migrated;
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::tables::read_values;
-pub use self::upkeep::{BackedUp, CheckReport, Compacted, Damage, Finding, Repaired, Restored};
+pub use self::upkeep::{
+    BackedUp, CheckReport, Compacted, Damage, Finding, Progress, Repaired, Restored, Step,
+};
 
 /// A store in a redb file. Cheap to clone; clones share the file and its threads.
 ///
