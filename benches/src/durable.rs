@@ -200,6 +200,41 @@ fn through_router(report: &mut Report, effort: Effort, exclusive: bool) {
         }
         report.add(rounds.row(measure, peer, "1/s", goal));
     }
+    bare_beside(report, effort, exclusive, &folder, &sqlite);
+}
+
+/// What is within reach of any layer on redb: the engine alone, without requests, cookies or
+/// sessions, beside the same peer.
+fn bare_beside(
+    report: &mut Report,
+    effort: Effort,
+    exclusive: bool,
+    folder: &TempDir,
+    peer: &axum::Router,
+) {
+    const CLIENTS: usize = 64;
+    let runtime = load::runtime();
+    let keys: Arc<Vec<Key>> = Arc::new((0..20_000).map(|_| rand::rng().random()).collect());
+    let path = folder.path().join("limit.redb");
+    let bare = Arc::new(Loop::open(&path, exclusive, CACHE_BYTES, &keys));
+    let mut rounds = Rounds::default();
+    let time = effort.pick(Duration::from_secs(2), Duration::from_millis(400));
+    for _ in 0..effort.pick(5, 2) {
+        let (bare, keys) = (bare.clone(), keys.clone());
+        let puts = load::rate(CLIENTS, time, move |_, _| {
+            let bare = bare.clone();
+            let key = keys[rand::rng().random_range(0..keys.len())];
+            async move { bare.put(key, Touching::One).await }
+        });
+        rounds.add(runtime.block_on(puts), runtime.block_on(writes(peer, CLIENTS, time)));
+    }
+    let measure = format!("bare redb, no layer, {CLIENTS} clients, 20k, {}", mode(exclusive));
+    report.add(rounds.row(
+        measure,
+        "tower-sessions + SQLite FULL, pool of 10",
+        "1/s",
+        Goal::Report,
+    ));
 }
 
 /// Requests a second that write, of clients with a session of 300 bytes each.

@@ -11,8 +11,8 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Tab
 
 use crate::fixture::{Fixture, START, create, rounds, tool};
 
-pub(crate) const SESSIONS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("sessions-1");
-const DEADLINES: TableDefinition<&[u8; 37], ()> = TableDefinition::new("deadlines-1");
+pub(crate) const SESSIONS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("sessions-2");
+const DEADLINES: TableDefinition<&[u8; 37], ()> = TableDefinition::new("deadlines-2");
 const USERS: TableDefinition<&[u8; 48], ()> = TableDefinition::new("users-1");
 
 fn check(path: &Path) -> CheckReport {
@@ -130,9 +130,13 @@ async fn indexes_and_records_are_held_against_each_other() {
     let stranger = SessionId::from_bytes([7; 32]);
     tamper(&fixture.path(), |txn| {
         let mut deadlines = txn.open_table(DEADLINES).unwrap();
-        deadlines.retain(|key, ()| key[5..] != ids[1].as_bytes()[..]).unwrap();
+        // The first byte of an ID leads its key, the others end it.
+        let (part, rest) = ids[1].as_bytes().split_at(1);
+        deadlines.retain(|key, ()| key[..1] != *part || key[6..] != *rest).unwrap();
         let mut wrong = [0; 37];
-        wrong[5..].copy_from_slice(ids[2].as_bytes());
+        let (part, rest) = ids[2].as_bytes().split_at(1);
+        wrong[..1].copy_from_slice(part);
+        wrong[6..].copy_from_slice(rest);
         deadlines.insert(&wrong, ()).unwrap();
         let mut users = txn.open_table(USERS).unwrap();
         users.retain(|key, ()| key[16..] != ids[0].as_bytes()[..]).unwrap();

@@ -20,11 +20,22 @@
 //! see [`batch`]. Values are packed and sealed: [`Record`](crate::Record), [`codec`](super::codec).
 //!
 //! A lone update in shared mode writes ten pages (two of the sessions' table, the others redb's
-//! roots and lists of free pages) and its header three times, syncs twice and makes some
-//! seventeen small calls, most of them for locks that other processes respect: nearly all of it
-//! redb's, by its source. With many clients each random row costs a leaf of its own,
-//! which redb copies, sums and writes; what is done here is some hundredths of the time. Fewer
-//! pages would take a log of changes in sequence, which redb does not have.
+//! roots and lists of free pages) and its header three times, and syncs twice; in exclusive mode
+//! it writes twelve times in all. A bare loop on redb, traced beside it, does the same in both
+//! modes. Of the small calls redb makes fourteen for locks that other processes respect, two for
+//! the file's length and one to read the header; three are this store's, for the room on the disk
+//! and the limit of the file. What is left of the difference is two threads that wake each other
+//! and the packing of a row. With many clients each random row costs a leaf of its own, which redb
+//! copies, sums and writes; what is done here is some hundredths of the time. Fewer pages would
+//! take a log of changes in sequence, which redb does not have.
+//!
+//! # What a purge costs
+//!
+//! Pages as well. Rows are removed in order of ID, part by part of the index by deadline, so that
+//! each page is rewritten once for all that is due on it, and the index by user follows in its own
+//! order: `batch::sweep`, `batch::departed`. 82,000 rows among 182,000, each with a user, took
+//! 34,000 page writes and 0.7 s of processor time; one by one in order of deadline a row took
+//! three pages.
 //!
 //! # What a read costs
 //!
@@ -36,7 +47,9 @@
 //! # Size
 //!
 //! The file grows by 8 MiB at a time: [`regions`]. IDs are random, so that pages are about two
-//! thirds full.
+//! thirds full after arrivals, and 60 % where sessions also leave: each byte of a row costs 1.6 in
+//! the file. Pages that a purge would pack full would be split by the next arrivals; redb has no
+//! way to fill them to a part.
 
 use std::fmt;
 use std::path::Path;

@@ -291,8 +291,9 @@ impl Writer<'_> {
                     self.shared.snapshots.withdraw();
                 }
                 if answers.has_swept() {
-                    let pause = self.pause_after(began.elapsed(), jobs);
-                    self.shared.pause_sweeping(pause);
+                    let held = began.elapsed();
+                    self.sweeping.learn(held);
+                    self.shared.pause_sweeping(self.pause_after(held, jobs));
                 }
                 answers.send(None);
                 self.shared.measure();

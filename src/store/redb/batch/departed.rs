@@ -157,7 +157,9 @@ mod tests {
 
     use super::*;
     use crate::store::redb::tables::FileState;
-    use crate::store::{Commit, Draft, Import, Login, Op, Query, RedbStore, SessionStore, Sweep};
+    use crate::store::{
+        Commit, Draft, Filter, Import, Login, Op, Query, RedbStore, SessionStore, Sweep,
+    };
     use crate::{Clock, SessionId, SessionToken, Timestamp};
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -246,7 +248,7 @@ mod tests {
         let path = dir.path().join("sessions.redb");
         let store = open(&path);
         fill(&store).await;
-        let all = Query { filter: Default::default(), after: None, limit: 1000, at: NOW };
+        let all = Query { filter: Filter::default(), after: None, limit: 1000, at: NOW };
         let records = store.records(&all).await.unwrap().records;
         step(&store, over()).await;
         let back: Vec<(SessionId, _)> = records.into_iter().collect();

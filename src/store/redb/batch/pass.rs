@@ -17,8 +17,8 @@ use crate::store::{SWEEP_DELAY, Sweep};
 
 /// How long a step looks at rows; writing down what it comes to takes about as long again.
 const STEP: Duration = Duration::from_millis(8);
-/// The same while others wait for the lock.
-const SHORT_STEP: Duration = Duration::from_millis(2);
+/// The same while others wait for the lock, unless the rest of a step takes longer.
+const SHORT_STEP: Duration = Duration::from_millis(3);
 /// Most IDs of what is due that are kept in memory.
 const MAX_DUE: usize = 64 * 1024;
 /// Parts of the index and of the table: by the first byte of the ID.
@@ -37,9 +37,22 @@ pub(in super::super) struct Sweeping {
     pub(super) departed: Departed,
     /// Whether others wait for the lock.
     pub(in super::super) is_shared: bool,
+    /// How long the last step took besides looking at rows.
+    besides: Duration,
 }
 
 impl Sweeping {
+    /// How long the next step may look at rows. Where commits are slow, a step of a fixed length
+    /// would mostly wait for the disk.
+    fn step(&self) -> Duration {
+        if self.is_shared { self.besides.clamp(SHORT_STEP, STEP) } else { STEP }
+    }
+
+    /// Takes note of how long a step had the lock.
+    pub(in super::super) fn learn(&mut self, held: Duration) {
+        self.besides = held.saturating_sub(self.step());
+    }
+
     /// The pass that `sweep` goes on with, or a new one.
     pub(super) fn take_pass(&mut self, sweep: &Sweep) -> Pass {
         let pass = if sweep.purge {
@@ -92,8 +105,7 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(sweep: &Sweep, sweeping: &Sweeping) -> Self {
-        let step = if sweeping.is_shared { SHORT_STEP } else { STEP };
-        Self { rows: sweep.limit.max(1), until: Instant::now() + step }
+        Self { rows: sweep.limit.max(1), until: Instant::now() + sweeping.step() }
     }
 
     /// How many of `wanted` rows may be looked at before asking again.
