@@ -16,12 +16,50 @@ const NUMBERS_LEN: usize = 48;
 /// The beginnings of all secrets, in all forms that something may print them in.
 #[derive(Default)]
 struct Secrets {
-    short: HashSet<[u8; LEN]>,
-    numbers: HashSet<[u8; NUMBERS_LEN]>,
+    short: Beginnings<LEN>,
+    numbers: Beginnings<NUMBERS_LEN>,
+}
+
+/// A set of which most texts are told not to be in it by one look.
+struct Beginnings<const N: usize> {
+    all: HashSet<[u8; N]>,
+    /// By a hash of the first 8 bytes.
+    hints: Vec<bool>,
+}
+
+impl<const N: usize> Default for Beginnings<N> {
+    fn default() -> Self {
+        Self { all: HashSet::new(), hints: vec![false; 1 << HINT_BITS] }
+    }
+}
+
+const HINT_BITS: u32 = 24;
+
+fn hint(text: &[u8]) -> usize {
+    let eight = text.first_chunk().copied().map_or(0, u64::from_le_bytes);
+    usize::try_from(eight.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - HINT_BITS)).unwrap()
+}
+
+impl<const N: usize> Beginnings<N> {
+    fn add(&mut self, form: &[u8]) {
+        if let Some(beginning) = form.first_chunk() {
+            self.hints[hint(form)] = true;
+            self.all.insert(*beginning);
+        }
+    }
+
+    fn places<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        (0..text.len().saturating_sub(N - 1)).filter(|&place| {
+            let rest = &text[place..];
+            self.hints[hint(rest)] && rest.first_chunk().is_some_and(|part| self.all.contains(part))
+        })
+    }
 }
 
 impl Secrets {
     fn add(&mut self, secret: &[u8]) {
+        // In the shortest form, numbers, this is more than is looked for.
+        let secret = &secret[..secret.len().min(NUMBERS_LEN / 2)];
         for form in [
             secret.to_vec(),
             secret.escape_ascii().to_string().into(),
@@ -31,10 +69,14 @@ impl Secrets {
             BASE64_URL_SAFE_NO_PAD.encode(secret).into(),
             BASE64_STANDARD.encode(secret).into(),
         ] {
-            self.short.extend(form.first_chunk().filter(|form| is_telling(&form[..])));
+            if form.first_chunk::<LEN>().is_some_and(|beginning| is_telling(beginning)) {
+                self.short.add(&form);
+            }
         }
         let numbers = secret.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
-        self.numbers.extend(numbers.as_bytes().first_chunk().filter(|_| is_telling(secret)));
+        if is_telling(secret) {
+            self.numbers.add(numbers.as_bytes());
+        }
     }
 
     /// Lines of `text` that show one.
@@ -46,22 +88,12 @@ impl Secrets {
         for byte in squeezed.iter_mut().filter(|byte| byte.is_ascii_whitespace()) {
             *byte = b' ';
         }
-        let short = places(text, &self.short).map(|place| line_at(text, place));
-        let numbers = places(&squeezed, &self.numbers).map(|place| line_at(&squeezed, place));
+        let short = self.short.places(text).map(|place| line_at(text, place));
+        let numbers = self.numbers.places(&squeezed).map(|place| line_at(&squeezed, place));
         let mut found: Vec<_> = short.chain(numbers).collect();
         found.dedup();
         found
     }
-}
-
-fn places<'a, const N: usize>(
-    text: &'a [u8],
-    wanted: &'a HashSet<[u8; N]>,
-) -> impl Iterator<Item = usize> + 'a {
-    let windows = text.windows(N).enumerate();
-    windows
-        .filter(|(_, part)| part.first_chunk().is_some_and(|part| wanted.contains(part)))
-        .map(|(place, _)| place)
 }
 
 /// What is around a place, within its line.
@@ -124,6 +156,10 @@ impl Run {
                 if kind == "payload" {
                     run.counts[1] += 1;
                     run.secrets.add(text_of(&bytes));
+                    continue;
+                }
+                // An ID that was filled up to the length of a token, and is no secret.
+                if bytes.ends_with(&[0, 0]) {
                     continue;
                 }
                 run.counts[0] += 1;

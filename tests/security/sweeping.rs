@@ -72,6 +72,8 @@ async fn security_32_sweeping_many_rows_serves_everybody_meanwhile() {
         busy.longest >> 20,
     );
     println!("without sweeping: {quiet}\nwhile sweeping: {busy}");
+    // Not in one step, for which everybody would wait.
+    assert!(busy.between >= count / 1000, "{} commits between steps", busy.between);
     assert_eq!(store.stats().await.unwrap().records, 1);
     // Half as many again find room where those were.
     site.fill(&store, count / 2).await;
@@ -99,6 +101,8 @@ struct Served {
     commits: Vec<Duration>,
     took: Duration,
     longest: u64,
+    /// Commits after which some rows were gone and others were not.
+    between: usize,
 }
 
 impl std::fmt::Display for Served {
@@ -114,7 +118,9 @@ impl std::fmt::Display for Served {
 /// Loads and changes one session, over and over.
 async fn serve(store: &RedbStore, site: &Site, until: Until) -> Served {
     let (mut loads, mut commits, mut longest) = (Vec::new(), Vec::new(), 0);
-    let (access, began) = (at(&site.clock), Instant::now());
+    let access = at(&site.clock);
+    // The store sweeps some seconds after it was opened for the first time.
+    let (mut between, mut all, mut began) = (0, None, None);
     loop {
         let since = Instant::now();
         let loaded = store.load(&site.alice, &access).await.unwrap();
@@ -131,6 +137,11 @@ async fn serve(store: &RedbStore, site: &Site, until: Until) -> Served {
         assert!(matches!(outcome, Outcome::Committed(_)));
         let stats = store.quick_stats().await.unwrap();
         longest = longest.max(stats.file_bytes.unwrap());
+        let all = *all.get_or_insert(stats.records);
+        if stats.records < all {
+            began.get_or_insert_with(Instant::now);
+        }
+        between += usize::from(stats.records > 1 && stats.records < all);
         let done = match until {
             Until::Requests(count) => commits.len() >= count,
             Until::Records(left) => stats.records <= left,
@@ -141,7 +152,13 @@ async fn serve(store: &RedbStore, site: &Site, until: Until) -> Served {
     }
     loads.sort();
     commits.sort();
-    Served { loads, commits, took: began.elapsed(), longest }
+    Served {
+        loads,
+        commits,
+        took: began.map_or(Duration::ZERO, |began| began.elapsed()),
+        longest,
+        between,
+    }
 }
 
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {
