@@ -111,7 +111,7 @@ fn is_telling(bytes: &[u8]) -> bool {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn from_hexadecimal(text: &str) -> Vec<u8> {
@@ -121,8 +121,7 @@ fn from_hexadecimal(text: &str) -> Vec<u8> {
 /// The encoded value of a session without what MessagePack puts before a text.
 fn text_of(payload: &[u8]) -> &[u8] {
     match payload {
-        [0xd9, _, text @ ..] | [0xda, _, _, text @ ..] => text,
-        [0xa0..=0xbf, text @ ..] => text,
+        [0xd9, _, text @ ..] | [0xda, _, _, text @ ..] | [0xa0..=0xbf, text @ ..] => text,
         other => other,
     }
 }

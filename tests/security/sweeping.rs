@@ -130,7 +130,7 @@ async fn serve(store: &RedbStore, site: &Site, until: Until) -> Served {
         let mut changes = Changes::new();
         changes.set("n", vec![u8::try_from(loads.len() % 128).unwrap()]).unwrap();
         let op = Op::Merge(Draft { changes, ..Draft::default() });
-        let commit = Commit { id: site.alice, access: access.clone(), max_data_bytes: 65_536, op };
+        let commit = Commit { id: site.alice, access, max_data_bytes: 65_536, op };
         let since = Instant::now();
         let outcome = store.commit(commit).await.unwrap();
         commits.push(since.elapsed());
