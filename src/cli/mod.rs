@@ -114,7 +114,7 @@ fn run_with(
 
 fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build()
         .map_err(|e| Failure::new(exit::FAILED, "cannot start").because(e.to_string()))?;
     runtime.block_on(command)

@@ -169,10 +169,14 @@ pub trait SessionStore: Send + Sync + 'static {
     /// What becomes of sessions from now on; `None`, by default, if this store tells nothing.
     ///
     /// What this store does is told once it is durable, whoever asks for it: the application, its
-    /// sweeping, the cap. What other processes do to the same sessions is not told, except for
-    /// what they left to do: rows that this store sweeps, or that it finds ended together with many
-    /// others. Nor is what is imported, or what a full [`MemoryStore`] lets go. To hear of everything, listen in every process; the command-line tool's changes are
-    /// in its [`log`](Self::log). [`Session::ended`](crate::Session::ended) tells the end of one session, whoever ends it.
+    /// sweeping, the cap. What other processes do to the same sessions is told by a `RedisStore`,
+    /// as far as they can be heard: over a channel of the server, from a moment after the call on,
+    /// and with [`EventKind::Missed`] in place of what a broken connection kept back. Other stores
+    /// do not tell it, except for what was left to do: rows that this store sweeps, or that it
+    /// finds ended together with many others. To hear of everything, listen in every process; the
+    /// command-line tool's changes of a file are in its [`log`](Self::log). What is imported, or
+    /// what a full [`MemoryStore`] lets go, is never told.
+    /// [`Session::ended`](crate::Session::ended) tells the end of one session, whoever ends it.
     fn events(&self) -> Option<Events> {
         None
     }
