@@ -38,14 +38,14 @@ impl SessionToken {
     pub fn generate() -> Result<Self> {
         let mut bytes = [0; Self::LEN];
         fill_token(&mut bytes)?;
-        Ok(Self(bytes))
+        Ok(Self::from_bytes(bytes))
     }
 
     /// A new token in the same shard.
     pub fn renewed(&self) -> Result<Self> {
         let mut bytes = self.0;
         fill_token(&mut bytes[SHARD_BYTES..])?;
-        Ok(Self(bytes))
+        Ok(Self::from_bytes(bytes))
     }
 
     /// The ID under which the session of this token is stored.
@@ -62,8 +62,10 @@ impl SessionToken {
         &self.0
     }
 
-    /// A token that came in with a verified cookie.
+    /// A token that was drawn, or came in with a verified cookie.
     pub(crate) fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        #[cfg(fastsession_leaks)]
+        crate::leaks::secret(&bytes);
         Self(bytes)
     }
 }

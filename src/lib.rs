@@ -66,6 +66,8 @@ pub mod guide;
 mod header;
 mod id;
 mod keyring;
+#[cfg(fastsession_leaks)]
+mod leaks;
 mod meter;
 #[cfg(feature = "axum")]
 pub mod middleware;

@@ -29,7 +29,10 @@ pub(crate) fn encode<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Vec<
         Error::new(Kind::Encode, message).with_source(source)
     };
     value.serialize(Check { depth: 0, in_some: false }).map_err(|e| refuse(e.into()))?;
-    rmp_serde::to_vec_named(value).map_err(|e| refuse(e.into()))
+    let bytes = rmp_serde::to_vec_named(value).map_err(|e| refuse(e.into()))?;
+    #[cfg(fastsession_leaks)]
+    crate::leaks::payload(&bytes);
+    Ok(bytes)
 }
 
 /// Decodes the value of `key`.

@@ -22,7 +22,7 @@ use crate::keyring::{Key, MAC_BYTES, decode_exact};
 
 /// Differs from the session cookie's, so that neither is ever taken for the other, even if an
 /// application uses one key for both.
-const LABEL: &[u8] = b"fastsession timed signer\0";
+pub(crate) const LABEL: &[u8] = b"fastsession timed signer\0";
 const VERSION: &str = "1.";
 const TIME_BYTES: usize = 8;
 /// How far ahead the clock of the signing machine may be.
