@@ -54,21 +54,22 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (mut request, mut is_activity) = (request, true);
-        if self.config.has_predicates() {
-            let (judged, verdict) = self.config.judge(request);
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let config = &*self.config;
+        let mut is_activity = true;
+        if config.has_predicates() {
+            let (judged, verdict) = config.judge(request);
             if verdict.skip {
                 return ResponseFuture::aside(self.inner.call(judged));
             }
             (request, is_activity) = (judged, verdict.is_activity);
         }
-        let carried = carried(request.headers(), &self.config.shared.settings);
-        let session = Arc::new(Inner::carrying(Arc::clone(&self.config.shared), carried));
+        let carried = carried(request.headers(), &config.shared.settings);
+        let session = Arc::new(Inner::carrying(Arc::clone(&config.shared), carried));
         let closing = ClosingRequest {
-            on_error: self.config.on_error.clone(),
+            on_error: config.on_error.clone(),
             is_activity,
-            plain_http: may_warn(&self.config.shared) && claims_plain_http(request.headers()),
+            plain_http: may_warn(&config.shared) && claims_plain_http(request.headers()),
         };
         request.extensions_mut().insert(Session::<R>::from_inner(Arc::clone(&session)));
         ResponseFuture::new(self.inner.call(request), session, closing)
@@ -76,10 +77,11 @@ where
 }
 
 fn carried(headers: &HeaderMap, settings: &Settings) -> Carried {
-    match &settings.header {
-        None => Carried::cookies(headers.get_all(COOKIE).iter().cloned()),
-        Some(header) => Carried::bare(headers.get_all(header.header_name()).iter().cloned()),
-    }
+    let lines = match &settings.header {
+        None => headers.get_all(COOKIE),
+        Some(header) => headers.get_all(header.header_name()),
+    };
+    Carried::lines(lines.iter())
 }
 
 /// What the application's predicates say of a request.

@@ -45,11 +45,16 @@ impl Inner {
     /// The response phase, as far as there is nothing to wait for.
     pub(crate) fn finish_now(this: &mut Arc<Self>, closed: Closed) -> Finished {
         // Nearly always every handle is gone by now, and nobody is to be kept out.
-        if let Some(Self { shared, state, .. }) = Arc::get_mut(this) {
-            return finish_alone(shared, state.get_mut(), closed);
+        if let Some(Self { shared, known, .. }) = Arc::get_mut(this) {
+            return match &mut known.get_mut().state {
+                Some(state) => finish_alone(shared, state, closed),
+                None if shared.settings.create_always => Finished::NotNow,
+                // Nobody asked, nor can anybody from now on.
+                None => Finished::Closed(Closing::default()),
+            };
         }
         let Ok(_turn) = this.turn.try_lock() else { return Finished::NotNow };
-        match close_now(&this.shared, &mut this.state.lock(), closed) {
+        match close_now(&this.shared, &mut this.state(), closed) {
             Some(closing) => Finished::Closed(closing),
             None => Finished::NotNow,
         }
@@ -59,7 +64,7 @@ impl Inner {
     pub(crate) async fn finish_asked(self: Arc<Self>, asked: Asked, closed: Closed) -> Closing {
         let answered = asked.answer.await;
         let closing = {
-            let mut state = self.state.lock();
+            let mut state = self.state();
             close_answered(&self.shared, &mut state, asked.new, answered, closed)
         };
         match closing {
@@ -75,7 +80,7 @@ impl Inner {
             self.prepare_empty_session().await;
         }
         let staged = {
-            let mut state = self.state.lock();
+            let mut state = self.state();
             drop_changes_of_failure(&mut state, closed);
             state.head_sent = true;
             state.staged.is_some()
@@ -85,7 +90,7 @@ impl Inner {
         if error.is_none() {
             self.resign().await;
         }
-        let closing = close(&self.shared, &mut self.state.lock(), closed);
+        let closing = close(&self.shared, &mut self.state(), closed);
         Closing { error, ..closing }
     }
 
@@ -106,7 +111,7 @@ impl Inner {
     /// is one already.
     async fn prepare_empty_session(&self) {
         if self.loaded().await.is_ok() {
-            let mut state = self.state.lock();
+            let mut state = self.state();
             state.create_empty = state.live.is_none()
                 && state.lost.is_none()
                 && !matches!(state.cookie, CookieDue::Delete);
@@ -117,7 +122,7 @@ impl Inner {
     /// could overwrite the cookie of the session that took its place.
     async fn resign(&self) {
         let id = {
-            let state = self.state.lock();
+            let state = self.state();
             let due = state.resign && matches!(state.cookie, CookieDue::None);
             state.live.as_ref().filter(|_| due).map(|live| live.id)
         };
@@ -125,7 +130,7 @@ impl Inner {
         // Failing costs nothing but another try with the next request.
         let Ok(Some(value)) = self.own_cookie().await else { return };
         if let Ok(true) = self.shared.is_live_now(&id).await {
-            self.state.lock().cookie = CookieDue::Set(value);
+            self.state().cookie = CookieDue::Set(value);
         }
     }
 }

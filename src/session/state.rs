@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::carried::Carried;
 use super::shared::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::expiry::Timestamp;
@@ -15,7 +14,6 @@ use crate::store::Draft;
 #[derive(Default)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, not the state of a machine")]
 pub(crate) struct State {
-    pub(crate) carried: Carried,
     /// Whether the request has a cookie of the session's name.
     pub(crate) client_has_cookie: bool,
     /// Set once the carried cookie has been looked at.
