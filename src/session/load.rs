@@ -90,7 +90,7 @@ enum Tried {
 struct Found {
     id: SessionId,
     unsealed: Unsealed,
-    access: Access,
+    at: Timestamp,
 }
 
 impl Shared {
@@ -136,7 +136,7 @@ impl Shared {
         let Ok(unsealed) = unseal(&ring, &self.settings.scope, value, access.at) else {
             return Tried::NotNow;
         };
-        let found = Found { id: unsealed.token.id(), unsealed, access };
+        let found = Found { id: unsealed.token.id(), unsealed, at: access.at };
         match self.store.load(&found.id, &access).now() {
             Ok(loaded) => Tried::Concluded(loaded.map(|loaded| self.choice(found, loaded))),
             Err(answer) => Tried::Loading(found, answer),
@@ -146,10 +146,10 @@ impl Shared {
     /// What there is to choose from with one verified token.
     #[inline]
     fn choice(&self, found: Found, loaded: Loaded) -> Conclusion {
-        let Found { id, unsealed: Unsealed { token, signed_by_active, .. }, access } = found;
+        let Found { id, unsealed: Unsealed { token, signed_by_active, .. }, at } = found;
         match self.own(loaded) {
             Loaded::Live(record) => Conclusion {
-                live: Some(Live { id, token: Some(token), record, read_at: access.at }),
+                live: Some(Live { id, token: Some(token), record, read_at: at }),
                 resign: !signed_by_active,
                 ..Conclusion::none(Origin::Restored, true)
             },

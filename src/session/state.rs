@@ -332,7 +332,11 @@ impl State {
     }
 
     /// How long the cookie of the session is to be kept: until the browser closes, if `None`.
-    pub(crate) fn max_age(&self, settings: &Settings, at: Timestamp) -> Option<Duration> {
+    pub(crate) fn max_age(
+        &self,
+        settings: &Settings,
+        now: impl FnOnce() -> Timestamp,
+    ) -> Option<Duration> {
         let record = &self.live.as_ref()?.record;
         let mut deadline = record.absolute_at();
         if !record.is_remembered() {
@@ -343,7 +347,7 @@ impl State {
             let configured = settings.timeouts.unwrap_or_default().absolute;
             deadline = deadline.min(began.saturating_add(configured));
         }
-        Some(deadline.saturating_since(at))
+        Some(deadline.saturating_since(now()))
     }
 }
 
