@@ -113,11 +113,12 @@ impl Inner {
             draft: draft.clone(),
             login: self.login_of(user),
         };
-        match self.shared.commit(token.id(), op).await? {
+        let id = token.id();
+        match self.shared.commit(id, op).await? {
             Outcome::Committed(record) => {
                 let mut state = self.state();
                 state.settle(&draft, version);
-                state.install_new(token, record, cookie, signs_in.as_deref());
+                state.install_new(id, token, record, cookie, signs_in.as_deref());
                 Ok(true)
             }
             Outcome::Exists => Ok(false),
@@ -147,8 +148,9 @@ impl Inner {
     ) -> Result<bool> {
         let cookie = self.seal(&token).await?;
         let signs_in = user.clone();
+        let new_id = token.id();
         let op = Op::Renew {
-            new_id: token.id(),
+            new_id,
             draft: draft.clone(),
             login: self.login_of(user),
             grace: self.shared.settings.grace,
@@ -157,7 +159,7 @@ impl Inner {
             Outcome::Committed(record) => {
                 let mut state = self.state();
                 state.settle(&draft, version);
-                state.install_new(token, record, cookie, signs_in.as_deref());
+                state.install_new(new_id, token, record, cookie, signs_in.as_deref());
                 Ok(true)
             }
             Outcome::Exists => {
@@ -170,7 +172,7 @@ impl Inner {
                 // How much of the draft it took is not known: all of it goes into the next step.
                 Some(record) => {
                     let mut state = self.state();
-                    state.install_new(token, record, cookie, signs_in.as_deref());
+                    state.install_new(new_id, token, record, cookie, signs_in.as_deref());
                     Ok(false)
                 }
                 None => self.renewal_lost(absence, signs_in.is_some()),

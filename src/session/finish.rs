@@ -10,7 +10,7 @@ use super::commit::Head;
 use super::shared::{Shared, broken_contract};
 use super::state::{CookieDue, Lost, State};
 use crate::error::{Error, Result};
-use crate::id::SessionToken;
+use crate::id::{SessionId, SessionToken};
 use crate::keyring::seal;
 use crate::store::{Answer, Draft, Freshness, Op, Outcome};
 
@@ -147,8 +147,14 @@ pub(crate) enum Finished {
 /// A commit that the store was asked for.
 pub(crate) struct Asked {
     answer: Answer<Outcome>,
-    /// Token and cookie of a session that is new with it.
-    new: Option<(SessionToken, String)>,
+    new: Option<NewSession>,
+}
+
+/// A session that is new with a commit.
+struct NewSession {
+    id: SessionId,
+    token: SessionToken,
+    cookie: String,
 }
 
 /// Commits what nearly every response has to commit, changes of one session or those that make
@@ -186,15 +192,16 @@ fn ask(shared: &Shared, state: &State, closed: Closed) -> Option<Asked> {
     let token = SessionToken::generate().ok()?;
     let cookie = seal(&ring, &shared.settings.scope, &token);
     let realm = shared.settings.realm.map(Into::into);
-    let answer = shared.ask(token.id(), Op::Create { realm, draft, login: None });
-    Some(Asked { answer, new: Some((token, cookie)) })
+    let id = token.id();
+    let answer = shared.ask(id, Op::Create { realm, draft, login: None });
+    Some(Asked { answer, new: Some(NewSession { id, token, cookie }) })
 }
 
 /// What the response carries after this answer; `None` if there has to be another step.
 fn close_answered(
     shared: &Shared,
     state: &mut State,
-    new: Option<(SessionToken, String)>,
+    new: Option<NewSession>,
     answered: Result<Outcome>,
     closed: Closed,
 ) -> Option<Closing> {
@@ -202,7 +209,9 @@ fn close_answered(
         (Ok(Outcome::Committed(record)), new) => {
             state.draft = Draft::default();
             match (new, &mut state.live) {
-                (Some((token, cookie)), _) => state.install_new(token, record, cookie, None),
+                (Some(NewSession { id, token, cookie }), _) => {
+                    state.install_new(id, token, record, cookie, None);
+                }
                 (None, Some(live)) => live.record = record,
                 (None, None) => {}
             }

@@ -15,6 +15,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) mod axum_session;
+pub(crate) mod floor;
 pub(crate) mod minimal;
 pub(crate) mod ours;
 pub(crate) mod plain;
