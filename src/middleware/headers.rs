@@ -22,7 +22,14 @@ pub(super) struct ClosingRequest {
 
 impl ClosingRequest {
     /// Makes of the response what leaves.
+    #[inline]
     pub(super) fn dress(&self, shared: &Shared, response: &mut Response, closing: Closing) {
+        if self.on_error.is_some() || !closing.is_nothing() {
+            self.dress_up(shared, response, closing);
+        }
+    }
+
+    fn dress_up(&self, shared: &Shared, response: &mut Response, closing: Closing) {
         let Closing { consulted, cookie, error } = closing;
         if let Some(error) = error {
             *response = error.into_response();

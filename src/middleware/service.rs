@@ -13,6 +13,7 @@ use tower_service::Service;
 use super::future::ResponseFuture;
 use super::headers::{ClosingRequest, claims_plain_http, may_warn};
 use super::layer::Config;
+use crate::header::HeaderOptions;
 use crate::session::{Carried, Inner, Realm, Session, Settings};
 
 /// What [`SessionLayer`](super::SessionLayer) makes of a service.
@@ -85,11 +86,12 @@ impl<I, R: Realm> SessionService<I, R> {
 }
 
 fn carried(headers: &HeaderMap, settings: &Settings) -> Carried {
-    let lines = match &settings.header {
-        None => headers.get_all(COOKIE),
-        Some(header) => headers.get_all(header.header_name()),
-    };
-    Carried::lines(lines.iter())
+    let name = settings.header.as_ref().map_or(&COOKIE, HeaderOptions::header_name);
+    // Nearly always no header at all has two lines, which is quickly seen.
+    if headers.len() == headers.keys_len() {
+        return headers.get(name).cloned().map_or(Carried::Nothing, Carried::One);
+    }
+    Carried::lines(headers.get_all(name).iter())
 }
 
 /// What the application's predicates say of a request.

@@ -27,6 +27,13 @@ pub(crate) struct Closing {
     pub(crate) error: Option<Error>,
 }
 
+impl Closing {
+    /// Whether the response stays as it is.
+    pub(crate) fn is_nothing(&self) -> bool {
+        !self.consulted && self.cookie.is_none() && self.error.is_none()
+    }
+}
+
 pub(crate) enum ClosingCookie {
     Set { value: String, max_age: Option<Duration> },
     Delete,
@@ -43,18 +50,23 @@ pub(crate) struct Closed {
 
 impl Inner {
     /// The response phase, as far as there is nothing to wait for.
+    #[inline]
     pub(crate) fn finish_now(this: &mut Arc<Self>, closed: Closed) -> Finished {
         // Nearly always every handle is gone by now, and nobody is to be kept out.
-        if let Some(Self { shared, known, .. }) = Arc::get_mut(this) {
-            return match &mut known.get_mut().state {
-                Some(state) => finish_alone(shared, state, closed),
-                None if shared.settings.create_always => Finished::NotNow,
-                // Nobody asked, nor can anybody from now on.
-                None => Finished::Closed(Closing::default()),
-            };
+        let Some(Self { shared, known, .. }) = Arc::get_mut(this) else {
+            return this.finish_beside_others(closed);
+        };
+        match &mut known.get_mut().state {
+            Some(state) => finish_alone(shared, state, closed),
+            None if shared.settings.create_always => Finished::NotNow,
+            // Nobody asked, nor can anybody from now on.
+            None => Finished::Closed(Closing::default()),
         }
-        let Ok(_turn) = this.turn.try_lock() else { return Finished::NotNow };
-        match close_now(&this.shared, &mut this.state(), closed) {
+    }
+
+    fn finish_beside_others(&self, closed: Closed) -> Finished {
+        let Ok(_turn) = self.turn.try_lock() else { return Finished::NotNow };
+        match close_now(&self.shared, &mut self.state(), closed) {
             Some(closing) => Finished::Closed(closing),
             None => Finished::NotNow,
         }
