@@ -55,23 +55,15 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        if !self.config.has_predicates() {
-            return self.begin(request, true);
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let mut is_activity = true;
+        if self.config.has_predicates() {
+            let (judged, verdict) = self.config.judge(request);
+            if verdict.skip {
+                return ResponseFuture::aside(self.inner.call(judged));
+            }
+            (request, is_activity) = (judged, verdict.is_activity);
         }
-        let (request, verdict) = self.config.judge(request);
-        if verdict.skip {
-            return ResponseFuture::aside(self.inner.call(request));
-        }
-        self.begin(request, verdict.is_activity)
-    }
-}
-
-impl<I, R: Realm> SessionService<I, R> {
-    fn begin<B>(&mut self, mut request: Request<B>, is_activity: bool) -> ResponseFuture<I::Future>
-    where
-        I: Service<Request<B>>,
-    {
         let config = &*self.config;
         let carried = carried(request.headers(), &config.shared.settings);
         let session = Arc::new(Inner::carrying(Arc::clone(&config.shared), carried));

@@ -33,12 +33,12 @@ const NAME: &[u8] = b"sid=";
 const BEFORE: &[u8] = b"1.0badc0de.";
 
 pub(crate) fn router() -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/ignore", get(async |_: Extension<Handle>| "ok"))
         .route("/read", get(async |handle: Extension<Handle>| handle.read()))
         .route("/count", get(async |handle: Extension<Handle>| handle.count()))
-        .route("/write", get(async |handle: Extension<Handle>| handle.write()))
-        .layer(Floor::default())
+        .route("/write", get(async |handle: Extension<Handle>| handle.write()));
+    super::with_the_others(router, &["/ignore", "/read", "/write"]).layer(Floor::default())
 }
 
 #[derive(Clone, Default)]
