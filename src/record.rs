@@ -7,21 +7,26 @@
 //!
 //! # Layout
 //!
-//! Little-endian, fixed offsets first, so that a touch or an index check reads a few bytes:
+//! Little-endian, fixed offsets first, so that a touch or an index check reads a few bytes. There
+//! are two forms. Nearly every record is of the compact one, in which instants are milliseconds
+//! since its creation; what does not fit it (a clock stepped back before the creation, an idle
+//! timeout of more than half a year) has the wide one, and only that.
 //!
-//! | offset | bytes | field |
+//! | compact | wide | field |
 //! | --- | --- | --- |
-//! | 0 | 1 | format, 1 |
-//! | 1 | 1 | flags: which optional fields follow, and the [`Mark`] |
-//! | 2 | 8 | created, milliseconds |
-//! | 10 | 8 | last seen, milliseconds |
-//! | 18 | 8 | absolute deadline, milliseconds |
-//! | 26 | 4 | idle timeout, seconds |
-//! | 30 | 4 | bucket of the deadline index this record is filed under |
-//! | 34 | 8 | version: how often it was committed |
-//! | 42 | 8 | generation at creation or login |
-//! | 50 | … | optional: authenticated (8), realm (1+n), user (2+n), label (2+n), mark (25 or 48) |
-//! | … | … | data: entries in order of key: key length (2), key, value length (4), value |
+//! | 0: 1 | 0: 1 | form, 2 or 3 |
+//! | 1: 1 | 1: 1 | flags: which optional fields follow, and the [`Mark`] |
+//! | 2: 6 | 2: 8 | created, milliseconds |
+//! | 8: 5, since created | 10: 8 | last seen |
+//! | 13: 5, since created | 18: 8 | absolute deadline |
+//! | 18: 3 | 26: 4 | idle timeout, seconds |
+//! | 21: 2, less that of its deadline | 30: 4 | bucket of the deadline index it is filed under |
+//! | 23: 3 | 34: 8 | version: how often it was committed |
+//! | 26: 3 | 42: 8 | generation at creation or login |
+//! | 29: … | 50: … | optional: authenticated (5, since created, or 8), realm, user and label (length, text), mark (25 or 48) |
+//! | … | … | data: entries in order of key: key length, key, value length, value |
+//!
+//! Lengths are of one byte below 128, else of as many as 7 bits each take, and no more.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,17 +37,16 @@ use crate::expiry::{Timeouts, Timestamp};
 use crate::id::SessionId;
 
 mod data;
+mod form;
 mod header;
 mod state;
 #[cfg(test)]
 mod tests;
+mod varint;
 
 pub use data::{Changes, Data};
 pub use header::Header;
 pub use state::{Absence, EndedBy, Ending, Endings, IndexKey, Mark, State};
-
-const FORMAT: u8 = 1;
-const FIXED: usize = 50;
 
 const HAS_AUTHENTICATED: u8 = 1;
 const HAS_REALM: u8 = 2;
@@ -66,17 +70,6 @@ pub const MAX_REALM_BYTES: usize = 64;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     bytes: Arc<[u8]>,
-    layout: Layout,
-}
-
-/// Where the optional fields and the data begin, found once by [`Record::from_bytes`].
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Layout {
-    realm: u32,
-    user: u32,
-    label: u32,
-    mark: u32,
-    data: u32,
 }
 
 impl Record {
@@ -86,9 +79,9 @@ impl Record {
     /// allocating for what the input claims; anything unexpected is an `is_corrupt()` error.
     pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Result<Self> {
         let bytes = bytes.into();
-        let layout = Layout::find(&bytes).ok_or_else(corrupt)?;
-        Data::validate(&bytes[layout.data as usize..]).ok_or_else(corrupt)?;
-        let record = Self { bytes, layout };
+        let data = checked_header(&bytes).ok_or_else(corrupt)?;
+        Data::validate(&bytes[data..]).ok_or_else(corrupt)?;
+        let record = Self { bytes };
         if record.is_plausible() { Ok(record) } else { Err(corrupt()) }
     }
 
@@ -96,10 +89,9 @@ impl Record {
     /// whole. All of it is checked; what a listing does not need is not copied.
     #[cfg(feature = "redb")]
     pub(crate) fn metadata_from_bytes(bytes: &[u8]) -> Result<(Self, usize)> {
-        let layout = Layout::find(bytes).ok_or_else(corrupt)?;
-        let (header, data) = bytes.split_at(layout.data as usize);
+        let (header, data) = bytes.split_at(checked_header(bytes).ok_or_else(corrupt)?);
         Data::validate(data).ok_or_else(corrupt)?;
-        let record = Self { bytes: header.into(), layout };
+        let record = Self { bytes: header.into() };
         if record.is_plausible() { Ok((record, bytes.len())) } else { Err(corrupt()) }
     }
 
@@ -126,12 +118,12 @@ impl Record {
     ) -> Result<Self> {
         header.check()?;
         let mut out = Vec::with_capacity(header.most_bytes() + most_bytes);
-        let layout = header.encode(&mut out);
+        header.encode(&mut out);
         put_data(&mut out);
         if u32::try_from(out.len()).is_err() {
             return Err(Error::new(Kind::TooLarge, "a session has at most 4 GiB"));
         }
-        let record = Self { bytes: out.into(), layout };
+        let record = Self { bytes: out.into() };
         debug_assert_eq!(Self::from_bytes(record.as_bytes()).ok().as_ref(), Some(&record));
         Ok(record)
     }
@@ -159,8 +151,7 @@ impl Record {
     /// listing needs.
     #[must_use]
     pub fn without_data(&self) -> Self {
-        let bytes = Arc::from(&self.bytes[..self.layout.data as usize]);
-        Self { bytes, layout: self.layout }
+        Self { bytes: Arc::from(&self.bytes[..self.data_start()]) }
     }
 
     /// The same record, last seen at `at` if that is later. Rewrites no data.
@@ -170,35 +161,37 @@ impl Record {
             return self.clone();
         }
         let mut bytes: Arc<[u8]> = Arc::from(&*self.bytes);
-        if let Some(unshared) = Arc::get_mut(&mut bytes) {
-            unshared[10..18].copy_from_slice(&at.as_millis().to_le_bytes());
+        if Arc::get_mut(&mut bytes).is_some_and(|bytes| form::touch(bytes, self, at)) {
+            return Self { bytes };
         }
-        Self { bytes, layout: self.layout }
+        let mut header = self.header();
+        header.last_seen_at = at;
+        Self::new(&header, self.data()).unwrap_or_else(|_| self.clone())
     }
 
     /// The data: keys and their encoded values.
     pub fn data(&self) -> Data<'_> {
-        Data::packed(&self.bytes[self.layout.data as usize..])
+        Data::packed(&self.bytes[self.data_start()..])
     }
 
     /// When the session was created. A renewal keeps it.
     pub fn created_at(&self) -> Timestamp {
-        self.timestamp(2)
+        form::created_at(&self.bytes)
     }
 
     /// When activity was last recorded; the true last activity may be a touch interval later.
     pub fn last_seen_at(&self) -> Timestamp {
-        self.timestamp(10)
+        form::last_seen_at(&self.bytes)
     }
 
     /// When it is over whatever happens.
     pub fn absolute_at(&self) -> Timestamp {
-        self.timestamp(18)
+        form::absolute_at(&self.bytes)
     }
 
     /// How long it lives without activity.
     pub fn idle_timeout(&self) -> Duration {
-        Duration::from_secs(u64::from(u32::from_le_bytes(self.array(26))))
+        Duration::from_secs(u64::from(form::idle_seconds(&self.bytes)))
     }
 
     /// When it is over unless there is activity, or because of [`Record::absolute_at`].
@@ -225,56 +218,63 @@ impl Record {
 
     /// When its user signed in.
     pub fn authenticated_at(&self) -> Option<Timestamp> {
-        self.has(HAS_AUTHENTICATED).then(|| self.timestamp(FIXED))
+        self.has(HAS_AUTHENTICATED).then(|| form::authenticated_at(&self.bytes))
     }
 
     /// Which layer it belongs to, where there are several.
     pub fn realm(&self) -> Option<&str> {
-        self.has(HAS_REALM).then(|| {
-            let start = self.layout.realm as usize;
-            self.text(start + 1, usize::from(self.bytes[start]))
-        })
+        self.has(HAS_REALM).then(|| self.text(HAS_REALM))
     }
 
     /// The user bound to it at login.
     pub fn user(&self) -> Option<&str> {
-        self.has(HAS_USER).then(|| self.long_text(self.layout.user as usize))
+        self.has(HAS_USER).then(|| self.text(HAS_USER))
     }
 
     /// What the application shows a person to recognise the session by.
     pub fn label(&self) -> Option<&str> {
-        self.has(HAS_LABEL).then(|| self.long_text(self.layout.label as usize))
+        self.has(HAS_LABEL).then(|| self.text(HAS_LABEL))
     }
 
     /// How often it was committed.
     pub fn version(&self) -> u64 {
-        u64::from_le_bytes(self.array(34))
+        form::version(&self.bytes)
     }
 
     /// The store's generation at creation or login; an ending of a later generation ends it.
     pub fn generation(&self) -> u64 {
-        u64::from_le_bytes(self.array(42))
+        form::generation(&self.bytes)
     }
 
     /// Whether it was ended or replaced, and what by.
     pub fn mark(&self) -> Mark {
-        let start = self.layout.mark as usize;
+        if !self.has(ENDED | SUPERSEDED) {
+            return Mark::None;
+        }
+        let start = self.text_place(ENDED).0;
         let at = || self.timestamp(start);
         if self.has(ENDED) {
             let by = EndedBy::from_code(self.bytes[start + 24]).unwrap_or(EndedBy::Application);
             let (until, grace) = (self.timestamp(start + 8), self.timestamp(start + 16));
             Mark::Ended { at: at(), until, grace, by }
-        } else if self.has(SUPERSEDED) {
+        } else {
             let successor = SessionId::from_bytes(self.array(start + 16));
             Mark::Superseded { at: at(), until: self.timestamp(start + 8), successor }
-        } else {
-            Mark::None
         }
     }
 
     /// The bucket of the deadline index it is filed under; see [`IndexKey`].
     pub(crate) fn bucket(&self) -> u32 {
-        u32::from_le_bytes(self.array(30))
+        // Checked where bytes become a record.
+        form::bucket(&self.bytes, self.filed_until()).unwrap_or_default()
+    }
+
+    /// The instant by which a record is filed, if it is filed anew.
+    fn filed_until(&self) -> Timestamp {
+        match self.mark() {
+            Mark::None => self.expires_at(),
+            Mark::Ended { until, .. } | Mark::Superseded { until, .. } => until,
+        }
     }
 
     /// Bytes of metadata and data together.
@@ -296,19 +296,45 @@ impl Record {
         Timestamp::from_millis(i64::from_le_bytes(self.array(start)))
     }
 
-    fn long_text(&self, start: usize) -> &str {
-        let len = u16::from_le_bytes(self.array(start));
-        self.text(start + 2, usize::from(len))
+    /// Where the optional field of `flag` begins and ends; one that is not there is empty.
+    fn text_place(&self, flag: u8) -> (usize, usize) {
+        let mut at = form::optional_fields(&self.bytes);
+        for text in [HAS_REALM, HAS_USER, HAS_LABEL] {
+            if !self.has(text) {
+                continue;
+            }
+            // `checked_header` found the length to be within the bytes.
+            let (len, rest) = varint::split(&self.bytes[at..]).unwrap_or_default();
+            let start = self.bytes.len() - rest.len();
+            let end = start + len as usize;
+            if text == flag {
+                return (start, end);
+            }
+            at = end;
+        }
+        (at, at)
     }
 
-    fn text(&self, start: usize, len: usize) -> &str {
-        // `Layout::find` checked the encoding; a record is never built past it.
-        std::str::from_utf8(&self.bytes[start..start + len]).unwrap_or_default()
+    fn text(&self, flag: u8) -> &str {
+        let (start, end) = self.text_place(flag);
+        // `checked_header` checked the encoding; a record is never built past it.
+        std::str::from_utf8(&self.bytes[start..end]).unwrap_or_default()
+    }
+
+    fn data_start(&self) -> usize {
+        self.text_place(ENDED).1 + mark_bytes(self.bytes[1])
     }
 
     fn is_plausible(&self) -> bool {
         // Instants are in no certain order: a clock may be stepped back between two of them.
-        !self.has(ENDED) || EndedBy::from_code(self.bytes[self.layout.mark as usize + 24]).is_some()
+        if self.has(ENDED) {
+            let (_, mark) = self.text_place(ENDED);
+            if EndedBy::from_code(self.bytes[mark + 24]).is_none() {
+                return false;
+            }
+        }
+        form::bucket(&self.bytes, self.filed_until()).is_some()
+            && (!form::is_wide(&self.bytes) || self.header().compact().is_none())
     }
 }
 
@@ -331,65 +357,41 @@ fn corrupt() -> Error {
     Error::new(Kind::Corrupt, "a stored session cannot be decoded")
 }
 
-impl Layout {
-    fn find(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() < FIXED || bytes.len() > u32::MAX as usize || bytes[0] != FORMAT {
-            return None;
-        }
-        let flags = bytes[1];
-        let marks = flags & (ENDED | SUPERSEDED);
-        if flags & !KNOWN_FLAGS != 0 || marks == ENDED | SUPERSEDED {
-            return None;
-        }
-        let mut at = FIXED;
-        if flags & HAS_AUTHENTICATED != 0 {
-            at += 8;
-        }
-        let realm = at;
-        if flags & HAS_REALM != 0 {
-            let len = usize::from(*bytes.get(at)?);
-            at = text_end(bytes, at + 1, len, MAX_REALM_BYTES)?;
-        }
-        let user = at;
-        if flags & HAS_USER != 0 {
-            at = long_text_end(bytes, at, MAX_USER_BYTES)?;
-        }
-        let label = at;
-        if flags & HAS_LABEL != 0 {
-            at = long_text_end(bytes, at, MAX_LABEL_BYTES)?;
-        }
-        let mark = at;
-        at += match marks {
-            ENDED => 25,
-            SUPERSEDED => 48,
-            _ => 0,
-        };
-        // A mark never carries data: what ended lost it.
-        if at > bytes.len() || (marks != 0 && at != bytes.len()) {
-            return None;
-        }
-        let offset = |value: usize| u32::try_from(value).ok();
-        Some(Self {
-            realm: offset(realm)?,
-            user: offset(user)?,
-            label: offset(label)?,
-            mark: offset(mark)?,
-            data: offset(at)?,
-        })
+fn mark_bytes(flags: u8) -> usize {
+    match flags & (ENDED | SUPERSEDED) {
+        ENDED => 25,
+        SUPERSEDED => 48,
+        _ => 0,
     }
 }
 
-/// Where the text ends; `None` if it is longer than any that is written.
-fn text_end(bytes: &[u8], start: usize, len: usize, most: usize) -> Option<usize> {
-    if len > most {
+/// Checks a header, and says where the data begins.
+fn checked_header(bytes: &[u8]) -> Option<usize> {
+    if u32::try_from(bytes.len()).is_err() || bytes.len() < form::fixed_bytes(*bytes.first()?)? {
         return None;
     }
-    let end = start.checked_add(len)?;
-    std::str::from_utf8(bytes.get(start..end)?).ok()?;
-    Some(end)
+    let flags = bytes[1];
+    if flags & !KNOWN_FLAGS != 0 || flags & (ENDED | SUPERSEDED) == ENDED | SUPERSEDED {
+        return None;
+    }
+    let mut at = form::optional_fields(bytes);
+    for (flag, most) in
+        [(HAS_REALM, MAX_REALM_BYTES), (HAS_USER, MAX_USER_BYTES), (HAS_LABEL, MAX_LABEL_BYTES)]
+    {
+        if flags & flag != 0 {
+            at = text_end(bytes, at, most)?;
+        }
+    }
+    at += mark_bytes(flags);
+    // A mark never carries data: what ended lost it.
+    let whole = if mark_bytes(flags) > 0 { at == bytes.len() } else { at <= bytes.len() };
+    whole.then_some(at)
 }
 
-fn long_text_end(bytes: &[u8], start: usize, most: usize) -> Option<usize> {
-    let len = bytes.get(start..start + 2)?;
-    text_end(bytes, start + 2, usize::from(u16::from_le_bytes([len[0], len[1]])), most)
+/// Where the text at `at` ends; `None` if it is longer than any that is written.
+fn text_end(bytes: &[u8], at: usize, most: usize) -> Option<usize> {
+    let (len, rest) = varint::split(bytes.get(at..)?)?;
+    let text = rest.get(..usize::try_from(len).ok().filter(|len| *len <= most)?)?;
+    std::str::from_utf8(text).ok()?;
+    Some(bytes.len() - rest.len() + text.len())
 }

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::varint;
 use crate::error::{Error, Kind, Result};
 
 /// Longest key, in bytes.
 pub(crate) const MAX_KEY_BYTES: usize = 256;
-/// Lengths of a key and a value.
-const ENTRY_BYTES: usize = 6;
+/// Most bytes that the lengths of a key and a value take.
+const ENTRY_BYTES: usize = 2 * varint::MOST_BYTES;
 
 /// The keys and encoded values of a session, in order of key.
 ///
@@ -82,19 +83,18 @@ impl fmt::Debug for Data<'_> {
 
 /// Key, value and what follows; `None` at the end or where lengths do not add up.
 fn split_entry(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let (key_len, rest) = bytes.split_first_chunk::<2>()?;
-    let (key, rest) = rest.split_at_checked(u16::from_le_bytes(*key_len).into())?;
-    let (value_len, rest) = rest.split_first_chunk::<4>()?;
-    let value_len = usize::try_from(u32::from_le_bytes(*value_len)).ok()?;
-    let (value, rest) = rest.split_at_checked(value_len)?;
+    let (key_len, rest) = varint::split(bytes)?;
+    let (key, rest) = rest.split_at_checked(usize::try_from(key_len).ok()?)?;
+    let (value_len, rest) = varint::split(rest)?;
+    let (value, rest) = rest.split_at_checked(usize::try_from(value_len).ok()?)?;
     Some((key, value, rest))
 }
 
 fn push_entry(out: &mut Vec<u8>, key: &str, value: &[u8]) {
-    // Keys and values are bounded far below these types' limits when they enter `Changes`.
-    out.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes());
+    // Keys and values are bounded when they enter `Changes`.
+    varint::push(out, u32::try_from(key.len()).unwrap_or(u32::MAX));
     out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
+    varint::push(out, u32::try_from(value.len()).unwrap_or(u32::MAX));
     out.extend_from_slice(value);
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    ENDED, FIXED, FORMAT, HAS_AUTHENTICATED, HAS_LABEL, HAS_REALM, HAS_USER, IndexKey, Layout,
-    MAX_LABEL_BYTES, MAX_REALM_BYTES, MAX_USER_BYTES, Mark, REMEMBERED, SUPERSEDED,
+    ENDED, HAS_AUTHENTICATED, HAS_LABEL, HAS_REALM, HAS_USER, IndexKey, MAX_LABEL_BYTES,
+    MAX_REALM_BYTES, MAX_USER_BYTES, Mark, REMEMBERED, SUPERSEDED, form, varint,
 };
 use crate::error::{Error, Kind, Result};
 use crate::expiry::{Timeouts, Timestamp};
@@ -73,9 +73,11 @@ impl Header {
         self.bucket = self.bucket.min(IndexKey::bucket_of(self.filed_until()));
     }
 
-    fn filed_until(&self) -> Timestamp {
+    /// By whole seconds of the idle timeout, as it is stored.
+    pub(super) fn filed_until(&self) -> Timestamp {
+        let idle = Duration::from_secs(u64::from(self.idle_seconds()));
         match self.mark {
-            Mark::None => self.last_seen_at.saturating_add(self.idle).min(self.absolute_at),
+            Mark::None => self.last_seen_at.saturating_add(idle).min(self.absolute_at),
             Mark::Ended { until, .. } | Mark::Superseded { until, .. } => until,
         }
     }
@@ -95,11 +97,19 @@ impl Header {
     /// No fewer bytes than it takes.
     pub(super) fn most_bytes(&self) -> usize {
         const MARK: usize = 48;
-        let len = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| 2 + text.len());
-        FIXED + 8 + len(&self.realm) + len(&self.user) + len(&self.label) + MARK
+        let len = |text: &Option<Box<str>>| {
+            text.as_ref().map_or(0, |text| varint::MOST_BYTES + text.len())
+        };
+        form::MOST_BYTES + len(&self.realm) + len(&self.user) + len(&self.label) + MARK
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>) -> Layout {
+    /// Whole seconds, rounded up, so that a short timeout never becomes none.
+    pub(super) fn idle_seconds(&self) -> u32 {
+        let partial = u64::from(self.idle.subsec_nanos() > 0);
+        u32::try_from(self.idle.as_secs().saturating_add(partial)).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let flags = flag(self.authenticated_at.is_some(), HAS_AUTHENTICATED)
             | flag(self.realm.is_some(), HAS_REALM)
@@ -111,28 +121,19 @@ impl Header {
                 Mark::Ended { .. } => ENDED,
                 Mark::Superseded { .. } => SUPERSEDED,
             };
-        out.extend_from_slice(&[FORMAT, flags]);
-        for at in [self.created_at, self.last_seen_at, self.absolute_at] {
-            out.extend_from_slice(&at.as_millis().to_le_bytes());
+        if let Some((fixed, authenticated)) = self.compact() {
+            out.extend_from_slice(&[form::COMPACT, flags]);
+            out.extend_from_slice(&fixed);
+            out.extend(authenticated.into_iter().flatten());
+        } else {
+            out.extend_from_slice(&[form::WIDE, flags]);
+            self.encode_wide(out);
         }
-        out.extend_from_slice(&whole_seconds(self.idle).to_le_bytes());
-        out.extend_from_slice(&self.bucket.to_le_bytes());
-        out.extend_from_slice(&self.version.to_le_bytes());
-        out.extend_from_slice(&self.generation.to_le_bytes());
-        if let Some(at) = self.authenticated_at {
-            out.extend_from_slice(&at.as_millis().to_le_bytes());
+        for text in [&self.realm, &self.user, &self.label].into_iter().flatten() {
+            // Bounded far below 4 GiB, which is checked before encoding.
+            varint::push(out, u32::try_from(text.len()).unwrap_or(u32::MAX));
+            out.extend_from_slice(text.as_bytes());
         }
-        let realm = offset(out);
-        if let Some(realm) = &self.realm {
-            // At most `MAX_REALM_BYTES`, checked before encoding.
-            out.push(u8::try_from(realm.len()).unwrap_or(u8::MAX));
-            out.extend_from_slice(realm.as_bytes());
-        }
-        let user = offset(out);
-        push_long_text(out, self.user.as_deref());
-        let label = offset(out);
-        push_long_text(out, self.label.as_deref());
-        let mark = offset(out);
         match self.mark {
             Mark::None => {}
             Mark::Ended { at, until, grace, by } => {
@@ -147,24 +148,18 @@ impl Header {
                 out.extend_from_slice(successor.as_bytes());
             }
         }
-        Layout { realm, user, label, mark, data: offset(out) }
     }
-}
 
-/// Where the next field begins: headers are bounded far below 4 GiB.
-fn offset(out: &[u8]) -> u32 {
-    u32::try_from(out.len()).unwrap_or(u32::MAX)
-}
-
-fn push_long_text(out: &mut Vec<u8>, text: Option<&str>) {
-    if let Some(text) = text {
-        out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_le_bytes());
-        out.extend_from_slice(text.as_bytes());
+    pub(super) fn encode_wide(&self, out: &mut Vec<u8>) {
+        for at in [self.created_at, self.last_seen_at, self.absolute_at] {
+            out.extend_from_slice(&at.as_millis().to_le_bytes());
+        }
+        out.extend_from_slice(&self.idle_seconds().to_le_bytes());
+        out.extend_from_slice(&self.bucket.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
+        out.extend_from_slice(&self.generation.to_le_bytes());
+        if let Some(at) = self.authenticated_at {
+            out.extend_from_slice(&at.as_millis().to_le_bytes());
+        }
     }
-}
-
-/// Whole seconds, rounded up, so that a short timeout never becomes none.
-fn whole_seconds(duration: Duration) -> u32 {
-    let secs = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
-    u32::try_from(secs).unwrap_or(u32::MAX)
 }

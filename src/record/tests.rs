@@ -87,7 +87,8 @@ fn rule_18_a_cut_record_is_corrupt_or_lacks_whole_entries() {
                 }
             }
         }
-        assert_corrupt(&record.as_bytes()[..FIXED - 1]);
+        let fixed = form::fixed_bytes(record.as_bytes()[0]).unwrap();
+        assert_corrupt(&record.as_bytes()[..fixed - 1]);
     }
     assert_corrupt(b"");
 }
@@ -112,12 +113,12 @@ fn rule_18_no_changed_byte_does_more_than_change_the_record() {
 fn rule_18_what_no_version_has_written_is_corrupt() {
     for record in samples() {
         let whole = record.as_bytes();
-        for format in [0, 2, 255] {
+        for format in [0, 1, 4, 255] {
             assert_corrupt(&[&[format], &whole[1..]].concat());
         }
         assert_corrupt(&[&whole[..1], &[whole[1] | 128], &whole[2..]].concat());
         assert_corrupt(&[&whole[..1], &[whole[1] | ENDED | SUPERSEDED], &whole[2..]].concat());
-        for trailing in [&[0][..], &[0; 5], &[255; 6], &[1, 0, b'z', 255, 255, 255, 255]] {
+        for trailing in [&[0][..], &[2], &[255; 6], &[1, b'z', 255, 255, 255, 127], &[0x80, 0, 0]] {
             assert_corrupt(&[whole, trailing].concat());
         }
     }
@@ -127,8 +128,7 @@ fn rule_18_what_no_version_has_written_is_corrupt() {
 fn rule_18_entries_are_in_order_once_and_of_text() {
     let header = Header::new(AT, &Timeouts::default());
     let head = Record::new(&header, Data::EMPTY).unwrap();
-    let entry =
-        |key: &[u8]| [&[u8::try_from(key.len()).unwrap(), 0], key, &[1, 0, 0, 0, 7]].concat();
+    let entry = |key: &[u8]| [&[u8::try_from(key.len()).unwrap()], key, &[1, 7]].concat();
     let with = |entries: &[&[u8]]| {
         let entries: Vec<_> = entries.iter().map(|key| entry(key)).collect();
         [head.as_bytes(), &entries.concat()].concat()
@@ -138,9 +138,9 @@ fn rule_18_entries_are_in_order_once_and_of_text() {
         assert_corrupt(&with(entries));
     }
     let too_long = vec![b'k'; 255 + 2];
-    let mut long = vec![1, 1];
+    let mut long = vec![0x81, 2];
     long.extend_from_slice(&too_long);
-    long.extend_from_slice(&[0; 4]);
+    long.push(0);
     assert_corrupt(&[head.as_bytes(), &long].concat());
 }
 
@@ -206,4 +206,63 @@ fn changes_that_were_committed_are_not_pending_any_more() {
     pending.clear();
     pending.settle(&committed);
     assert!(pending.is_clear(), "a clear after the commit clears what was committed");
+}
+
+/// A record of the wide form, and the least change that takes it.
+fn wide(change: impl FnOnce(&mut Header)) -> Record {
+    let mut header = Header::new(AT, &Timeouts::default());
+    header.authenticated_at = Some(AT);
+    change(&mut header);
+    let record = Record::new(&header, Data::packed(&data())).unwrap();
+    assert!(form::is_wide(record.as_bytes()));
+    assert_eq!(record.header(), header);
+    record
+}
+
+#[test]
+fn rule_18_what_does_not_fit_the_compact_form_comes_back_from_the_wide_one() {
+    let earlier = AT.saturating_sub(Duration::from_millis(1));
+    let long = Duration::from_secs(1 << 24);
+    for record in [
+        wide(|header| header.last_seen_at = earlier),
+        wide(|header| header.absolute_at = earlier),
+        wide(|header| header.authenticated_at = Some(earlier)),
+        wide(|header| header.created_at = Timestamp::from_millis(-1)),
+        wide(|header| header.absolute_at = AT.saturating_add(Duration::from_millis(1 << 40))),
+        wide(|header| header.idle = long),
+        wide(|header| header.version = 1 << 24),
+        wide(|header| header.generation = 1 << 24),
+        wide(|header| header.bucket += 1 << 15),
+    ] {
+        assert_eq!(Record::from_bytes(record.as_bytes()).unwrap(), record);
+        use_up(&record);
+    }
+}
+
+#[test]
+fn rule_18_no_record_has_a_second_spelling() {
+    for record in samples() {
+        let header = record.header();
+        let mut bytes = vec![form::WIDE, record.as_bytes()[1]];
+        header.encode_wide(&mut bytes);
+        let rest = form::optional_fields(record.as_bytes());
+        bytes.extend_from_slice(&record.as_bytes()[rest..]);
+        assert!(!form::is_wide(record.as_bytes()));
+        assert_corrupt(&bytes);
+    }
+}
+
+#[test]
+fn a_touch_gives_the_record_that_writing_it_anew_gives() {
+    let hours = |hours: u64| AT.saturating_add(Duration::from_secs(hours * 3600));
+    let stepped_back = wide(|header| header.last_seen_at = hours(0).saturating_sub(Duration::MAX));
+    for record in samples().into_iter().chain([stepped_back]) {
+        for at in [hours(1), hours(100), hours(9000), hours(500_000), Timestamp::MAX] {
+            let touched = record.touched(at);
+            let mut header = record.header();
+            header.last_seen_at = at.max(record.last_seen_at());
+            assert_eq!(touched, Record::new(&header, record.data()).unwrap());
+            assert_eq!(touched.bucket(), record.bucket(), "a touch writes no index");
+        }
+    }
 }

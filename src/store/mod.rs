@@ -71,7 +71,7 @@ pub use filter::{Filter, Summary};
 pub use log::{LOG_ENTRIES, LogEntry, MAX_NOTE_BYTES, Note, Tally};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use operations::{Expired, Purged, Selector};
-pub(crate) use operations::{expire, health, purge, sessions_of};
+pub(crate) use operations::{PURGE_STEP, expire, health, purge, sessions_of};
 pub use transfer::{Admission, Import, Imported, Records, Remove, admit, settled};
 
 /// How long a header is kept after its session ended, unless configured: 24 hours.

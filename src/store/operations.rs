@@ -6,6 +6,8 @@ use crate::id::SessionId;
 use crate::record::EndedBy;
 
 const PAGE: usize = 500;
+/// Most rows one step of a purge removes; where time matters, a store bounds that too.
+pub(crate) const PURGE_STEP: usize = 2000;
 /// Sessions of one user that are counted before one commit ends them.
 const MOST_COUNTED: usize = 1000;
 
@@ -197,7 +199,7 @@ pub(crate) async fn purge<S: SessionStore + ?Sized>(store: &S) -> Result<Purged>
     let at = store.clock().now();
     let mut purged = 0;
     loop {
-        let swept = store.sweep(Sweep { at, limit: PAGE, purge: true }).await?;
+        let swept = store.sweep(Sweep { at, limit: PURGE_STEP, purge: true }).await?;
         purged += swept.removed;
         if !swept.more {
             return Ok(Purged { purged });

@@ -7,7 +7,7 @@ use crate::cli::progress::{Unit, Work};
 use crate::cli::report::{self, Changed, counted};
 use crate::cli::select::{PAGE, Pages, part_before};
 use crate::record::State;
-use crate::store::{Filter, Remove, SessionStore, Summary, Sweep};
+use crate::store::{Filter, PURGE_STEP, Remove, SessionStore, Summary, Sweep};
 
 pub(crate) async fn run(args: &PurgeArgs, mut context: Context<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
@@ -36,7 +36,7 @@ async fn everything(context: &mut Context<'_, '_>) -> Outcome<u64> {
     let store = context.noted(None);
     let mut purged = 0;
     loop {
-        let swept = store.sweep(Sweep { at, limit: PAGE, purge: true }).await?;
+        let swept = store.sweep(Sweep { at, limit: PURGE_STEP, purge: true }).await?;
         purged += swept.removed;
         if !swept.more {
             return Ok(purged);

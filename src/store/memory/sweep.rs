@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Inner, Shard, Users};
+use super::{Inner, Shard, Tail, Users};
 use crate::expiry::Timestamp;
-use crate::id::SessionId;
 use crate::record::{IndexKey, Mark, Record};
 use crate::store::{SWEEP_DELAY, Sweep, Swept};
 
@@ -20,9 +19,9 @@ impl Inner {
         for shard in &self.shards {
             let mut shard = shard.write();
             for key in due_keys(&shard, &sweep) {
-                for id in shard.deadlines.remove(&key).unwrap_or_default() {
+                for tail in shard.deadlines.remove(&key).unwrap_or_default().0 {
                     let fate = if changed < sweep.limit {
-                        self.sweep_row(&mut shard, &mut users, key, id, &sweep)
+                        self.sweep_row(&mut shard, &mut users, key, tail, &sweep)
                     } else {
                         swept.more = true;
                         Fate::Filed(key)
@@ -30,7 +29,7 @@ impl Inner {
                     changed += usize::from(fate != Fate::Filed(key));
                     swept.removed += u64::from(fate == Fate::Removed);
                     if let Fate::Filed(key) = fate {
-                        shard.deadlines.entry(key).or_default().push(id);
+                        shard.deadlines.entry(key).or_default().push(tail);
                     }
                 }
             }
@@ -45,10 +44,10 @@ impl Inner {
         shard: &mut Shard,
         users: &mut Users,
         key: IndexKey,
-        id: SessionId,
+        tail: Tail,
         sweep: &Sweep,
     ) -> Fate {
-        let Some(record) = shard.rows.get(&id) else { return Fate::Forgotten };
+        let Some((&id, record)) = shard.rows.get_key_value(&tail) else { return Fate::Forgotten };
         if record.index_key() != key {
             // It ended, or its deadline became an earlier one, and it was filed anew then.
             return Fate::Forgotten;

@@ -130,6 +130,11 @@ impl Answers {
         batch.note(note, tally)
     }
 
+    /// Whether something was swept.
+    pub(super) fn has_swept(&self) -> bool {
+        !self.sweeps.is_empty()
+    }
+
     /// Answers those who lost a compare-and-set, and says how many they are. Theirs is no
     /// success: what they are shown need not be durable, since they can only compare with it.
     pub(super) fn send_changed(&mut self) -> usize {

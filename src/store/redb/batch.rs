@@ -32,13 +32,15 @@ const LAST: SessionId = SessionId::from_bytes([0xff; SessionId::LEN]);
 /// What a page of redb's has room for, which is no larger than a region of the file.
 const MAX_RECORD_BYTES: usize = REGION_BYTES / 2;
 
+type EndingsTable<'txn> = Open<'txn, Bytes<16>, &'static [u8]>;
+
 /// The tables of one write transaction, each opened when it is first needed.
 pub(super) struct Batch<'txn> {
     txn: &'txn WriteTransaction,
     sessions: Open<'txn, Bytes<32>, &'static [u8]>,
     deadlines: Option<Open<'txn, Bytes<37>, ()>>,
     users: Option<Open<'txn, Bytes<48>, ()>>,
-    endings: Option<Open<'txn, Bytes<16>, &'static [u8]>>,
+    endings: Option<EndingsTable<'txn>>,
     state: FileState,
     stored_state: FileState,
     keep_ended: Duration,
@@ -48,6 +50,16 @@ pub(super) struct Batch<'txn> {
     full: Option<u64>,
     /// What is to be told of once it is durable.
     notes: Notes,
+    /// Where sweeping has got to; kept by the writer if this is committed.
+    sweeping: Sweeping,
+}
+
+/// What comes of a transaction once it is committed.
+pub(super) struct Finished {
+    /// Whether there is anything to commit.
+    pub(super) changed: bool,
+    pub(super) notes: Notes,
+    pub(super) sweeping: Sweeping,
 }
 
 macro_rules! table {
@@ -63,9 +75,13 @@ macro_rules! table {
     };
 }
 
+mod departed;
 mod open;
+mod pass;
 mod sweep;
 mod transfer;
+
+pub(super) use self::pass::Sweeping;
 
 impl<'txn> Batch<'txn> {
     pub(super) fn begin(
@@ -73,6 +89,7 @@ impl<'txn> Batch<'txn> {
         keep_ended: Duration,
         full: Option<u64>,
         notes: Notes,
+        sweeping: Sweeping,
     ) -> Result<Self> {
         let state = {
             let meta = txn.open_table(tables::META).map_err(failure::before_commit)?;
@@ -92,19 +109,20 @@ impl<'txn> Batch<'txn> {
             changed: false,
             full,
             notes,
+            sweeping,
         })
     }
 
-    /// Writes what the transaction knows of itself, and says whether there is anything to commit, and
-    /// what to tell of it.
-    pub(super) fn finish(mut self) -> Result<(bool, Notes)> {
+    /// Writes what the transaction knows of itself.
+    pub(super) fn finish(mut self) -> Result<Finished> {
         if self.state != self.stored_state {
             self.changed = true;
             let mut meta = self.txn.open_table(tables::META).map_err(failure::before_commit)?;
             let sealed = self.state.seal();
             meta.insert(tables::STATE, sealed.as_slice()).map_err(failure::before_commit)?;
         }
-        Ok((self.changed, self.notes))
+        let Self { changed, notes, sweeping, .. } = self;
+        Ok(Finished { changed, notes, sweeping })
     }
 
     /// Fails unless [`RESERVE_PAGES`] more can be had: takes them, and gives them back.
@@ -246,11 +264,8 @@ impl<'txn> Batch<'txn> {
         self.state.keys_held_by_application = true;
     }
 
-    /// Adds to the entry of a note in the log, if the file's schema has one.
+    /// Adds to the entry of a note in the log.
     pub(super) fn note(&mut self, note: &Noting, tally: Tally) -> Result<()> {
-        if self.state.schema < tables::LOG_SINCE {
-            return Ok(());
-        }
         self.changed = true;
         note.write(self.txn, tally)
     }
@@ -271,7 +286,7 @@ impl<'txn> Batch<'txn> {
             .take(limit)
             .map(|entry| {
                 let (key, _) = entry.map_err(failure::before_commit)?;
-                Ok(tables::id_in(key.value()))
+                Ok(tables::id_in_user(key.value()))
             })
             .collect()
     }
@@ -320,7 +335,11 @@ impl<'txn> Batch<'txn> {
             }
             if let Some(new) = new {
                 let key = tables::user_key(tables::user_hash(new), id);
-                users.insert(&key, ()).map_err(failure::before_commit)?;
+                let there = users.insert(&key, ()).map_err(failure::before_commit)?.is_some();
+                if there && self.state.departed > 0 {
+                    self.state.departed -= 1;
+                    self.state.revived += 1;
+                }
             }
         }
         Ok(())
@@ -359,15 +378,10 @@ impl Rows for Batch<'_> {
     }
 
     fn endings(&mut self, user: Option<&str>) -> Result<Endings> {
-        let everyone = self.state.everyone;
-        let Some(user) = user.filter(|_| self.state.user_endings > 0) else {
-            return Ok(Endings { everyone, user: None });
-        };
-        let key = tables::user_hash(user);
-        let table = table!(self.endings, tables::ENDINGS)?;
-        let stored = table.get(&key).map_err(failure::before_commit)?;
-        let stored = stored.map(|value| StoredEnding::open(&key, value.value())).transpose()?;
-        Ok(Endings { everyone, user: stored.map(|stored| stored.ending) })
+        if self.state.user_endings > 0 {
+            table!(self.endings, tables::ENDINGS)?;
+        }
+        endings_of(&self.state, self.endings.as_ref(), user)
     }
 
     fn generation(&mut self) -> Result<u64> {
@@ -381,4 +395,20 @@ impl Rows for Batch<'_> {
     fn keep_ended(&self) -> Duration {
         self.keep_ended
     }
+}
+
+/// The endings that concern a record of `user`; `table` is open where there is one of a user's.
+fn endings_of(
+    state: &FileState,
+    table: Option<&EndingsTable<'_>>,
+    user: Option<&str>,
+) -> Result<Endings> {
+    let everyone = state.everyone;
+    let (Some(user), Some(table)) = (user.filter(|_| state.user_endings > 0), table) else {
+        return Ok(Endings { everyone, user: None });
+    };
+    let key = tables::user_hash(user);
+    let stored = table.get(&key).map_err(failure::before_commit)?;
+    let stored = stored.map(|value| StoredEnding::open(&key, value.value())).transpose()?;
+    Ok(Endings { everyone, user: stored.map(|stored| stored.ending) })
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableError, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::snapshot::shielded;
 use super::{codec, failure, tables};
@@ -26,7 +26,7 @@ impl Noting {
         Ok(Self { note, nonce: u64::from_le_bytes(nonce), number: AtomicU64::new(0) })
     }
 
-    /// Adds `tally` to the entry in `txn`, of whose file the schema is known to have a log.
+    /// Adds `tally` to the entry in `txn`.
     pub(super) fn write(&self, txn: &WriteTransaction, tally: Tally) -> Result<()> {
         let mut log = txn.open_table(tables::LOG).map_err(failure::before_commit)?;
         let known = self.number.load(Ordering::Relaxed);
@@ -61,11 +61,7 @@ pub(super) fn decode(number: u64, value: &[u8]) -> Result<(LogEntry, u64)> {
 /// The last `limit` entries that can be decoded, newest first.
 pub(super) fn last(txn: &ReadTransaction, limit: usize) -> Result<Vec<LogEntry>> {
     shielded(|| {
-        let log = match txn.open_table(tables::LOG) {
-            // A file of an older version that nobody has migrated.
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            log => log.map_err(failure::before_commit)?,
-        };
+        let log = txn.open_table(tables::LOG).map_err(failure::before_commit)?;
         let mut entries = Vec::new();
         for row in log.iter().map_err(failure::before_commit)?.rev() {
             if entries.len() >= limit {

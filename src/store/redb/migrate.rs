@@ -4,19 +4,22 @@
 //! Within a major version they only add: what a file's state names as its oldest reader stays, and
 //! processes of the version before keep serving. They are run where an application opens the file,
 //! and by `fastsession migrate`; the tool's other commands take a file as it is.
+//!
+//! There is none yet: files of schemas before [`OLDEST`] were never released, and are refused with
+//! the way to export and import them.
 
 use redb::{Database, ReadableTable, WriteTransaction};
 
 use super::log::Noting;
-use super::tables::{self, FileState, LOG_SINCE, SCHEMA};
+use super::tables::{self, FileState, OLDEST, SCHEMA};
 use super::{failure, snapshot::shielded};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Note, Tally};
 
 type Migration = fn(&WriteTransaction) -> Result<()>;
 
-/// The first leads from schema 1 to 2.
-const MIGRATIONS: [Migration; SCHEMA as usize - 1] = [add_log];
+/// The first leads from schema [`OLDEST`] to the next.
+const MIGRATIONS: [Migration; (SCHEMA - OLDEST) as usize] = [];
 
 /// What [`migrate`](super::RedbStoreBuilder::migrate) did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,18 +33,27 @@ pub struct Migrated {
 
 /// Carries out the migrations that `database` lacks.
 pub(super) fn migrate(database: &Database, note: Option<&Note>) -> Result<Migrated> {
+    carry_out(&MIGRATIONS, database, note)
+}
+
+fn carry_out(
+    migrations: &[Migration],
+    database: &Database,
+    note: Option<&Note>,
+) -> Result<Migrated> {
     let mut from = None;
     loop {
-        let schema = shielded(|| step(database, note))?;
+        let (schema, done) = shielded(|| step(migrations, database, note))?;
         let from = *from.get_or_insert(schema);
-        if schema >= SCHEMA {
+        if done {
             return Ok(Migrated { from, to: schema });
         }
     }
 }
 
-/// Carries out one migration, if one is lacking. Answers the schema from before.
-fn step(database: &Database, note: Option<&Note>) -> Result<u32> {
+/// Carries out one migration, if one is lacking. Answers the schema from before, and whether none
+/// was.
+fn step(migrations: &[Migration], database: &Database, note: Option<&Note>) -> Result<(u32, bool)> {
     let txn = database.begin_write().map_err(failure::before_commit)?;
     let mut state = {
         let meta = txn.open_table(tables::META).map_err(failure::before_commit)?;
@@ -50,10 +62,10 @@ fn step(database: &Database, note: Option<&Note>) -> Result<u32> {
         FileState::open(value.value())?
     };
     let schema = state.schema;
-    let lacking = usize::try_from(schema).ok().and_then(|schema| schema.checked_sub(1));
-    let Some(migration) = lacking.and_then(|index| MIGRATIONS.get(index)) else {
+    let lacking = schema.checked_sub(OLDEST).and_then(|index| usize::try_from(index).ok());
+    let Some(migration) = lacking.and_then(|index| migrations.get(index)) else {
         txn.abort().map_err(failure::before_commit)?;
-        return Ok(schema);
+        return Ok((schema, true));
     };
     migration(&txn)?;
     state.schema += 1;
@@ -61,70 +73,98 @@ fn step(database: &Database, note: Option<&Note>) -> Result<u32> {
         let mut meta = txn.open_table(tables::META).map_err(failure::before_commit)?;
         meta.insert(tables::STATE, state.seal().as_slice()).map_err(failure::before_commit)?;
     }
-    if let Some(note) = note.filter(|_| state.schema >= LOG_SINCE) {
+    if let Some(note) = note {
         Noting::new(note.clone())?.write(&txn, Tally::default())?;
     }
     txn.commit().map_err(failure::in_commit)?;
-    Ok(schema)
-}
-
-fn add_log(txn: &WriteTransaction) -> Result<()> {
-    txn.open_table(tables::LOG).map(drop).map_err(failure::before_commit)
+    Ok((schema, false))
 }
 
 #[cfg(test)]
 mod tests {
+    use redb::{ReadableDatabase, TableDefinition};
+
     use super::*;
-    use crate::record::EndedBy;
-    use crate::store::{End, Note, RedbStore, RedbStoreBuilder, SessionStore, Target};
-    use crate::{Clock, Timestamp};
+    use crate::Timestamp;
+    use crate::store::{Note, RedbStore, SessionStore};
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+    const ADDED: TableDefinition<u64, u64> = TableDefinition::new("added-1");
+
+    /// Opened once the store's own thread has closed it.
+    fn database_of(path: &std::path::Path) -> Database {
+        loop {
+            if let Ok(database) = Database::create(path) {
+                return database;
+            }
+            std::thread::yield_now();
+        }
+    }
 
     /// A new file, with its state changed.
     fn file_of(path: &std::path::Path, change: impl FnOnce(&mut FileState)) {
         drop(RedbStore::builder(path).open().unwrap());
-        let database = loop {
-            // Closed by a thread of the store's own.
-            if let Ok(database) = Database::create(path) {
-                break database;
-            }
-            std::thread::yield_now();
-        };
+        let database = database_of(path);
         let txn = database.begin_write().unwrap();
         let mut meta = txn.open_table(tables::META).unwrap();
         let mut state = FileState::open(meta.get(tables::STATE).unwrap().unwrap().value()).unwrap();
         change(&mut state);
-        if state.schema == 1 {
-            txn.delete_table(tables::LOG).unwrap();
-        }
         meta.insert(tables::STATE, state.seal().as_slice()).unwrap();
         drop(meta);
         txn.commit().unwrap();
     }
 
-    async fn entries_after_an_end(builder: RedbStoreBuilder) -> usize {
-        let store = builder.clock(Clock::manual(NOW)).without_sweeping().open().unwrap();
-        let noted = store.noting(&Note::new("expire", NOW)).unwrap();
-        let end = End { target: Target::Everyone, except: None, by: EndedBy::Cli, at: NOW };
-        noted.end(end).await.unwrap();
-        let entries = store.log(9).await.unwrap().len();
-        store.close().await.unwrap();
-        entries
+    fn state_of(database: &Database) -> FileState {
+        let txn = database.begin_read().unwrap();
+        let meta = txn.open_table(tables::META).unwrap();
+        FileState::open(meta.get(tables::STATE).unwrap().unwrap().value()).unwrap()
+    }
+
+    fn add(txn: &WriteTransaction) -> Result<()> {
+        txn.open_table(ADDED).map(drop).map_err(failure::before_commit)
+    }
+
+    fn fail(_: &WriteTransaction) -> Result<()> {
+        Err(Error::unavailable("not now"))
     }
 
     #[tokio::test]
-    async fn an_older_schema_is_served_as_it_is_and_migrated_by_its_owner() {
+    async fn lacking_migrations_are_carried_out_once_and_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sessions.redb");
-        // As the first version made it.
-        file_of(&path, |state| state.schema = 1);
-        let tool = RedbStore::builder(&path).without_migrating();
-        assert_eq!(entries_after_an_end(tool.clone()).await, 0, "there is no log to write");
-        assert_eq!(entries_after_an_end(RedbStore::builder(&path)).await, 1);
-        assert_eq!(entries_after_an_end(tool).await, 2);
-        let database = Database::create(&path).unwrap();
-        assert_eq!(migrate(&database, None).unwrap(), Migrated { from: SCHEMA, to: SCHEMA });
+        file_of(&path, |_| {});
+        let note = Note::new("migrate", NOW);
+        {
+            let database = database_of(&path);
+            assert!(carry_out(&[add, fail], &database, Some(&note)).is_err());
+            assert_eq!(state_of(&database).schema, OLDEST + 1, "what was carried out stays");
+            let done = Migrated { from: OLDEST + 1, to: OLDEST + 2 };
+            assert_eq!(carry_out(&[fail, add], &database, Some(&note)).unwrap(), done);
+            let nothing = Migrated { from: OLDEST + 2, to: OLDEST + 2 };
+            assert_eq!(carry_out(&[fail, fail], &database, None).unwrap(), nothing);
+            assert!(database.begin_read().unwrap().open_table(ADDED).is_ok());
+        }
+        // Of a newer schema that names this version as a reader: served as it is.
+        let store = RedbStore::builder(&path).open().unwrap();
+        assert_eq!(store.log(9).await.unwrap().len(), 2);
+        store.close().await.unwrap();
+        let database = database_of(&path);
+        let nothing = Migrated { from: OLDEST + 2, to: OLDEST + 2 };
+        assert_eq!(migrate(&database, None).unwrap(), nothing);
+    }
+
+    #[test]
+    fn a_schema_too_old_is_refused_untouched_with_the_way_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sessions.redb");
+        file_of(&path, |state| (state.schema, state.min_reader) = (OLDEST - 1, 1));
+        let before = std::fs::read(&path).unwrap();
+        let error = RedbStore::builder(&path).open().unwrap_err();
+        assert!(error.is_version_mismatch(), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains(&format!("schema {}", OLDEST - 1)), "{text}");
+        assert!(text.contains("fastsession import"), "{text}");
+        assert!(std::fs::read(&path).unwrap() == before, "the file was changed");
     }
 
     #[test]

@@ -236,7 +236,17 @@ impl SessionStore for RedbStore {
     }
 
     fn sweep(&self, sweep: Sweep) -> Answer<Swept> {
-        self.ask_noted(true, |reply| Job::Sweep(sweep, reply), move |store| store.sweep(sweep))
+        let swept =
+            self.ask_noted(true, |reply| Job::Sweep(sweep, reply), move |store| store.sweep(sweep));
+        let shared = self.shared.clone();
+        Answer::pending(async move {
+            let swept = swept.await?;
+            let pause = shared.sweeping_pause();
+            if swept.more && !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            Ok(swept)
+        })
     }
 
     fn remove(&self, remove: Remove) -> Answer<Swept> {

@@ -299,6 +299,10 @@ impl Queue {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.lock().jobs.is_empty()
+    }
+
     /// Claims up to `limit` jobs.
     pub(super) fn take(&self, limit: usize) -> Vec<Job> {
         let mut state = self.state.lock();

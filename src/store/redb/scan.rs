@@ -84,7 +84,7 @@ where
     let range = (from.as_ref(), Bound::Included(&to));
     for entry in users.range::<&[u8; 48]>(range).map_err(failure::before_commit)? {
         let (key, _) = entry.map_err(failure::before_commit)?;
-        let id = tables::id_in(key.value());
+        let id = tables::id_in_user(key.value());
         if filling.is_full() {
             return Ok(filling.stop());
         }

@@ -40,6 +40,8 @@ pub(super) struct Shared {
     /// The ring read last; decoding one prepares its keys.
     pub(super) ring: Mutex<Option<KeyRing>>,
     pub(super) events: Hub,
+    /// How long the last step of sweeping asks to wait before the next, in microseconds.
+    sweeping_pause: AtomicU64,
 }
 
 /// The file as it was opened once.
@@ -76,6 +78,7 @@ impl Shared {
             scans: Mutex::new(None),
             ring: Mutex::new(None),
             events: Hub::default(),
+            sweeping_pause: AtomicU64::new(0),
         }
     }
 
@@ -83,6 +86,15 @@ impl Shared {
         // It may be another file by now.
         *self.ring.lock() = None;
         *self.file.write() = Some(Arc::new(OpenFile { number, database }));
+    }
+
+    pub(super) fn pause_sweeping(&self, pause: Duration) {
+        let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+        self.sweeping_pause.store(micros, Ordering::Release);
+    }
+
+    pub(super) fn sweeping_pause(&self) -> Duration {
+        Duration::from_micros(self.sweeping_pause.load(Ordering::Acquire))
     }
 
     pub(super) fn withdraw_file(&self) -> Option<Arc<OpenFile>> {

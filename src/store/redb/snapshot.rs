@@ -123,6 +123,11 @@ pub(super) fn read_record(id: &SessionId, value: &[u8]) -> Result<Record> {
     Record::from_bytes(codec::open(id.as_bytes(), value)?)
 }
 
+/// The same without the data.
+pub(super) fn read_metadata(id: &SessionId, value: &[u8]) -> Result<Record> {
+    Record::metadata_from_bytes(codec::open(id.as_bytes(), value)?).map(|(record, _)| record)
+}
+
 /// Runs `read`, in which redb panics where a broken page makes no sense to it.
 pub(super) fn shielded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(failure::panicked()))

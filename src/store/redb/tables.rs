@@ -18,12 +18,17 @@ pub(super) use crate::store::stored::{EVERYONE, StoredEnding, user_hash};
 pub(super) type Bytes<const N: usize> = &'static [u8; N];
 
 /// Session ID → sealed record.
-pub(super) const SESSIONS: TableDefinition<Bytes<32>, &[u8]> = TableDefinition::new("sessions-1");
+pub(super) const SESSIONS: TableDefinition<Bytes<32>, &[u8]> = TableDefinition::new("sessions-2");
 
-/// Class (0 live, 1 over), bucket of the deadline (big-endian), session ID → nothing.
-pub(super) const DEADLINES: TableDefinition<Bytes<37>, ()> = TableDefinition::new("deadlines-1");
+/// First byte of the session ID, class (0 live, 1 over), bucket of the deadline (big-endian), the
+/// other 31 bytes of the ID → nothing.
+///
+/// The first byte divides the index as it divides the table of sessions, so that what is swept in
+/// one step lies side by side in both: see [`sweep`](super::batch).
+pub(super) const DEADLINES: TableDefinition<Bytes<37>, ()> = TableDefinition::new("deadlines-2");
 
-/// Hash of the user, session ID → nothing.
+/// Hash of the user, session ID → nothing. Of some sessions that were purged the entry is still
+/// there: [`FileState::departed`].
 pub(super) const USERS: TableDefinition<Bytes<48>, ()> = TableDefinition::new("users-1");
 
 /// Hash of the user, or zeros for everyone → sealed [`StoredEnding`].
@@ -46,13 +51,13 @@ pub(super) const RING: &str = "ring";
 pub(super) const STATE: &str = "state";
 
 /// The schema this version writes; see [`migrate`](super::migrate).
-pub(super) const SCHEMA: u32 = 2;
+pub(super) const SCHEMA: u32 = 3;
 
-/// The schema since which there is a [`LOG`].
-pub(super) const LOG_SINCE: u32 = 2;
+/// The oldest schema this version reads: earlier ones packed records otherwise.
+pub(super) const OLDEST: u32 = 3;
 
 /// The oldest version that may use what this one writes, by the schema it knows.
-const MIN_READER: u32 = 1;
+const MIN_READER: u32 = 3;
 
 pub(super) fn user_key(hash: [u8; 16], id: &SessionId) -> [u8; 48] {
     let mut key = [0; 48];
@@ -63,16 +68,26 @@ pub(super) fn user_key(hash: [u8; 16], id: &SessionId) -> [u8; 48] {
 
 pub(super) fn deadline_key(at: IndexKey, id: &SessionId) -> [u8; 37] {
     let mut key = [0; 37];
-    key[0] = u8::from(at.over);
-    key[1..5].copy_from_slice(&at.bucket.to_be_bytes());
-    key[5..].copy_from_slice(id.as_bytes());
+    let (part, rest) = id.as_bytes().split_at(1);
+    key[..1].copy_from_slice(part);
+    key[1] = u8::from(at.over);
+    key[2..6].copy_from_slice(&at.bucket.to_be_bytes());
+    key[6..].copy_from_slice(rest);
     key
 }
 
-/// The ID at the end of an index key.
-pub(super) fn id_in(key: &[u8]) -> SessionId {
+/// The ID in a key of [`DEADLINES`].
+pub(super) fn id_in_deadline(key: &[u8; 37]) -> SessionId {
     let mut id = [0; SessionId::LEN];
-    id.copy_from_slice(&key[key.len() - SessionId::LEN..]);
+    id[0] = key[0];
+    id[1..].copy_from_slice(&key[6..]);
+    SessionId::from_bytes(id)
+}
+
+/// The ID in a key of [`USERS`].
+pub(super) fn id_in_user(key: &[u8; 48]) -> SessionId {
+    let mut id = [0; SessionId::LEN];
+    id.copy_from_slice(&key[16..]);
     SessionId::from_bytes(id)
 }
 
@@ -95,6 +110,10 @@ pub(super) struct FileState {
     pub(super) ring_version: u64,
     pub(super) keys_held_by_application: bool,
     pub(super) timing: Timing,
+    /// Entries in [`USERS`] of sessions that were purged.
+    pub(super) departed: u64,
+    /// How many of these had become entries of a session again.
+    pub(super) revived: u64,
 }
 
 impl FileState {
@@ -109,11 +128,13 @@ impl FileState {
             ring_version: 0,
             keys_held_by_application: false,
             timing: Timing::default(),
+            departed: 0,
+            revived: 0,
         }
     }
 
     pub(super) fn seal(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(80);
+        let mut out = Vec::with_capacity(96);
         out.extend_from_slice(&self.schema.to_le_bytes());
         out.extend_from_slice(&self.min_reader.to_le_bytes());
         out.extend_from_slice(&self.generation.to_le_bytes());
@@ -123,6 +144,8 @@ impl FileState {
         out.push(u8::from(self.keys_held_by_application));
         out.extend_from_slice(&millis(self.timing.longest_idle).to_le_bytes());
         out.extend_from_slice(&millis(self.timing.touch_interval).to_le_bytes());
+        out.extend_from_slice(&self.departed.to_le_bytes());
+        out.extend_from_slice(&self.revived.to_le_bytes());
         out.push(u8::from(self.everyone.is_some()));
         if let Some(ending) = &self.everyone {
             put_ending(&mut out, ending);
@@ -142,6 +165,16 @@ impl FileState {
                 ),
             ));
         }
+        if schema < OLDEST {
+            return Err(Error::new(
+                Kind::Version,
+                format!(
+                    "the file has schema {schema}, and this version reads schema {OLDEST} to \
+                     {SCHEMA}: `fastsession export` with the version that wrote it, then \
+                     `fastsession import` with this one"
+                ),
+            ));
+        }
         Ok(Self {
             schema,
             min_reader,
@@ -154,6 +187,8 @@ impl FileState {
                 longest_idle: Duration::from_millis(bytes.u64()?),
                 touch_interval: Duration::from_millis(bytes.u64()?),
             },
+            departed: bytes.u64()?,
+            revived: bytes.u64()?,
             everyone: if bytes.u8()? == 0 { None } else { Some(bytes.ending()?) },
         })
     }
@@ -193,6 +228,8 @@ mod tests {
                 longest_idle: Duration::from_secs(60),
                 touch_interval: Duration::from_millis(1),
             },
+            departed: 5,
+            revived: 6,
             ..FileState::new()
         };
         assert_eq!(FileState::open(&state.seal()).unwrap(), state);
@@ -209,5 +246,22 @@ mod tests {
         let text = error.to_string();
         let own = format!("knows schema {SCHEMA}");
         assert!(text.contains("schema 9") && text.contains(&own), "{text}");
+    }
+
+    #[test]
+    fn an_older_schema_is_refused_with_the_way_out() {
+        let state = FileState { min_reader: 1, schema: 2, ..FileState::new() };
+        let error = FileState::open(&state.seal()).unwrap_err();
+        assert!(error.is_version_mismatch());
+        let text = error.to_string();
+        assert!(text.contains("schema 2") && text.contains("export"), "{text}");
+    }
+
+    #[test]
+    fn an_index_key_holds_the_whole_id() {
+        let id = SessionId::from_bytes(std::array::from_fn(|n| u8::try_from(n).unwrap() + 7));
+        let at = IndexKey { over: true, bucket: 0x0102_0304 };
+        assert_eq!(id_in_deadline(&deadline_key(at, &id)), id);
+        assert_eq!(id_in_user(&user_key([9; 16], &id)), id);
     }
 }

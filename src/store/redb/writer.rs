@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use redb::{Durability as RedbDurability, WriteTransaction};
 
 use super::answers::Answers;
-use super::batch::Batch;
+use super::batch::{Batch, Finished, Sweeping};
 use super::queue::{Call, Job};
 use super::shared::{OpenFile, Shared};
 use super::snapshot::shielded;
@@ -35,8 +35,12 @@ use crate::store::{Access, Op, Sweep, Swept};
 
 /// Most jobs in one transaction.
 const MAX_BATCH: usize = 4096;
-/// Records one step of the store's own sweeping looks at, so that others wait little for it.
-const SWEEP_STEP: usize = 256;
+/// Records one step of the store's own sweeping looks at; its time is bounded too.
+const SWEEP_STEP: usize = 4096;
+/// Who waits longer for the file's lock shares it with a process that writes.
+const CONTENDED: Duration = Duration::from_micros(300);
+/// Between two steps of sweeping, others have the lock for so many times the length of one.
+const SHARE: u32 = 2;
 /// How long a commit is held back for those who lost a compare-and-set to try again.
 const SECOND_CHANCE: Duration = Duration::from_micros(500);
 const MAX_CHANCES: usize = 4;
@@ -52,8 +56,15 @@ const LONGEST_CALL: Duration = Duration::from_millis(50);
 /// Runs until the store is closed.
 pub(super) fn run(shared: &Arc<Shared>) {
     let next_sweep = shared.config.sweep_interval.map(soon);
-    let mut writer =
-        Writer { shared, next_sweep, unflushed: None, openings: 0, no_room_until: None };
+    let mut writer = Writer {
+        shared,
+        next_sweep,
+        unflushed: None,
+        openings: 0,
+        no_room_until: None,
+        sweeping: Sweeping::default(),
+        waited: Duration::ZERO,
+    };
     let result = writer.serve();
     shared.queue.closed(&result);
 }
@@ -72,6 +83,10 @@ struct Writer<'a> {
     openings: u64,
     /// When it is tried again whether there is room.
     no_room_until: Option<Instant>,
+    /// Where sweeping has got to.
+    sweeping: Sweeping,
+    /// How long the lock of the last transaction was waited for.
+    waited: Duration,
 }
 
 /// How a batch is written.
@@ -156,9 +171,8 @@ impl Writer<'_> {
             return self.work_sparingly();
         }
         self.no_room_until = None;
-        let file = self.shared.file()?;
-        // Waits while another process writes; what is queued meanwhile joins the batch.
-        let txn = file.database.begin_write().map_err(failure::before_commit)?;
+        // What is queued while another process writes joins the batch.
+        let (file, txn) = self.begin()?;
         let jobs = self.shared.queue.take(MAX_BATCH);
         let touches = self.shared.queue.take_touches();
         let must_sync = jobs.iter().any(is_critical);
@@ -197,17 +211,22 @@ impl Writer<'_> {
         how: Batching,
     ) -> Result<()> {
         let answers = Answers::to(jobs);
-        let begun = self.shared.file().and_then(|file| {
-            let txn = file.database.begin_write().map_err(failure::before_commit)?;
-            Ok((file, txn))
-        });
-        match begun {
+        match self.begin() {
             Ok((file, txn)) => self.write_in(&file, txn, answers, touches, how),
             Err(error) => {
                 answers.send(Some(&error));
                 Err(error)
             }
         }
+    }
+
+    /// Waits while another process writes.
+    fn begin(&mut self) -> Result<(Arc<OpenFile>, WriteTransaction)> {
+        let file = self.shared.file()?;
+        let asked = Instant::now();
+        let txn = file.database.begin_write().map_err(failure::before_commit)?;
+        self.waited = asked.elapsed();
+        Ok((file, txn))
     }
 
     fn write_in(
@@ -222,25 +241,34 @@ impl Writer<'_> {
         touches.sort_unstable_by_key(|(id, _)| *id);
         let full = self.shared.file_is_full();
         let (began, jobs) = (Instant::now(), answers.len());
+        // Unless this is committed, it has got nowhere, and begins again.
+        let mut sweeping = std::mem::take(&mut self.sweeping);
+        sweeping.is_shared = self.others_wait(jobs);
         let applied = catch_unwind(AssertUnwindSafe(|| {
             let synced = self.set_durability(&mut txn, must_sync)?;
             let notes = self.shared.events.notes();
-            let mut batch = Batch::begin(&txn, self.shared.config.keep_ended, full, notes)?;
+            let mut batch =
+                Batch::begin(&txn, self.shared.config.keep_ended, full, notes, sweeping)?;
             answers.carry_out(&mut batch, &touches)?;
             self.give_second_chances(&mut batch, &mut answers)?;
             if sparing {
                 batch.prove_reserve()?;
             }
-            let (changed, notes) = batch.finish()?;
-            Ok((changed, notes, synced))
+            Ok((batch.finish()?, synced))
         }));
         let outcome = match applied {
-            Ok(Ok((changed, notes, synced))) if changed || flushing => commit(txn).map(|()| {
-                self.unflushed =
-                    if synced { None } else { self.unflushed.or(Some(Instant::now())) };
-                self.shared.events.tell(notes);
-            }),
-            Ok(Ok(_)) => txn.abort().map_err(Spoiled::before_commit),
+            Ok(Ok((Finished { changed, notes, sweeping }, synced))) if changed || flushing => {
+                commit(txn).map(|()| {
+                    self.unflushed =
+                        if synced { None } else { self.unflushed.or(Some(Instant::now())) };
+                    self.sweeping = sweeping;
+                    self.shared.events.tell(notes);
+                })
+            }
+            Ok(Ok((Finished { sweeping, .. }, _))) => {
+                self.sweeping = sweeping;
+                txn.abort().map_err(Spoiled::before_commit)
+            }
             Ok(Err(error)) => {
                 let reopen = failure::needs_reopening(&error);
                 Err(Spoiled { error, reopen }.and_rolled_back(txn))
@@ -257,6 +285,10 @@ impl Writer<'_> {
                 let renewed = self.shared.snapshots.renew_after_commit(file);
                 if renewed.is_err() {
                     self.shared.snapshots.withdraw();
+                }
+                if answers.has_swept() {
+                    let pause = self.pause_after(began.elapsed(), jobs);
+                    self.shared.pause_sweeping(pause);
                 }
                 answers.send(None);
                 renewed
@@ -310,6 +342,15 @@ impl Writer<'_> {
         Ok(false)
     }
 
+    /// How long sweeping leaves the lock to others after a step that took `step`.
+    fn pause_after(&self, step: Duration, jobs: usize) -> Duration {
+        if self.others_wait(jobs) { step * SHARE } else { Duration::ZERO }
+    }
+
+    fn others_wait(&self, jobs: usize) -> bool {
+        self.waited > CONTENDED || jobs > 1 || !self.shared.queue.is_empty()
+    }
+
     fn sweep(&mut self) -> Result<()> {
         let limit = if self.shared.growth_is_doubtful() { FEW } else { SWEEP_STEP };
         let sweep = Sweep { at: self.shared.config.clock.now(), limit, purge: false };
@@ -321,8 +362,8 @@ impl Writer<'_> {
             Err(error) => tracing::warn!(%error, "sweeping failed; it will be tried again"),
         }
         let pause = match (swept, self.shared.config.sweep_interval) {
-            // At once, but after whatever was queued meanwhile.
-            (Ok(Swept { more: true, .. }), _) => Some(Duration::ZERO),
+            // Soon, and after whatever was queued meanwhile.
+            (Ok(Swept { more: true, .. }), _) => Some(self.shared.sweeping_pause()),
             (_, interval) => interval,
         };
         self.next_sweep = pause.map(|pause| Instant::now() + pause);

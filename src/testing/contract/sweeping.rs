@@ -265,6 +265,58 @@ pub(super) async fn purge_comes_to_an_end(suite: Suite) -> Verdict {
     Ok(())
 }
 
+/// However many rows a step may remove, a purge of many takes exactly those that are over, and a
+/// user's sessions are listed throughout.
+pub(super) async fn purge_of_many_takes_exactly_what_is_over(suite: Suite) -> Verdict {
+    for limit in [7, 100, 100_000] {
+        let trial = suite.trial()?;
+        let user = |n: u64| format!("user-{}", n % 5);
+        let (mut idle, mut active) = (Vec::new(), Vec::new());
+        for n in 0..200_u64 {
+            let id =
+                if n % 4 == 0 { trial.create(&[]).await? } else { trial.login(&user(n)).await? };
+            if n % 3 == 0 { active.push(id) } else { idle.push(id) }
+        }
+        trial.clock().advance(TIMEOUTS.idle.saturating_sub(MILLI));
+        for id in &active {
+            trial.committed(*id, merge(&[("n", 1)])?).await?;
+        }
+        trial.clock().advance(MILLI);
+        let at = trial.now();
+        let (mut removed, mut steps) = (0, 0);
+        while {
+            let swept = trial.store().sweep(Sweep { at, limit, purge: true }).await?;
+            removed += swept.removed;
+            steps += 1;
+            swept.more
+        } {
+            ensure!(steps < 10_000, "purging comes to no end");
+            for n in 0..5 {
+                let listed = trial.store().sessions_of(&user(n)).await?;
+                let live = |id| active.contains(id) || idle.contains(id);
+                ensure!(listed.iter().all(|session| live(&session.id)), "listed {listed:?}");
+            }
+        }
+        let over = idle.len() as u64;
+        ensure!(removed == over, "in steps of {limit}: {over} were over, {removed} were removed");
+        for id in &active {
+            trial.live(*id).await?;
+        }
+        for id in &idle {
+            ensure!(trial.record(*id).await?.is_none(), "a record that is over was left");
+        }
+        let mut listed = 0;
+        for n in 0..5 {
+            listed += trial.store().sessions_of(&user(n)).await?.len();
+        }
+        let signed_in = 200_usize.div_ceil(3) - 200_usize.div_ceil(12);
+        ensure!(listed == signed_in, "{listed} of {signed_in} live sessions are listed by user");
+        let records = trial.store().stats().await?.records;
+        ensure!(records == active.len() as u64, "{records} records are left");
+    }
+    Ok(())
+}
+
 /// Sessions that are created, merged and renewed while a purge runs are all there afterwards.
 pub(super) async fn purge_beside_traffic_takes_nothing_live(suite: Suite) -> Verdict {
     let trial = suite.trial()?;

@@ -106,6 +106,7 @@ macro_rules! __contract_checks {
                 purge_removes_exactly_what_is_over
                 purge_leaves_marks_in_grace
                 purge_never_ends_a_live_session
+                purge_of_many_takes_exactly_what_is_over
                 purge_comes_to_an_end
                 purge_beside_traffic_takes_nothing_live
                 ;

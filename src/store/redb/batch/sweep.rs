@@ -1,4 +1,16 @@
 //! Removing what is over, and finishing what an ending of many left to do, in bounded steps.
+//!
+//! A page is copied, summed and written whatever is changed on it, so that what a purge costs is
+//! how many pages each row of it dirties. IDs are random: in order of deadline each row lies on a
+//! page of its own. So the index by deadline is divided into 256 parts by the first byte of the
+//! ID, as the table of sessions is by its order, and sweeping goes through part by part: what is
+//! due in one, sorted by ID, lies side by side in the table, and its entries lie side by side in
+//! the index. Where much is due, each stretch of the table is gone through as a whole
+//! ([`retain_in`](redb::Table::retain_in)), which rewrites each page once and packs what is left
+//! on fewer. The index by user follows later: [`departed`](super::departed).
+//!
+//! A step is bounded by rows and by time ([`pass`](super::pass)); the writer pauses between steps
+//! while others wait. Each row is looked at in the transaction that removes it.
 
 use std::ops::Bound;
 use std::time::Duration;
@@ -6,88 +18,159 @@ use std::time::Duration;
 use redb::ReadableTable;
 
 use super::super::failure;
-use super::super::snapshot::read_record;
+use super::super::snapshot::read_metadata;
 use super::super::tables::{self, StoredEnding};
-use super::{Batch, FIRST, LAST};
-use crate::error::Result;
+use super::pass::{Budget, NextDue, Pass, due_until};
+use super::{Batch, endings_of};
+use crate::error::{Error, Result};
 use crate::id::SessionId;
 use crate::record::{Endings, IndexKey, Mark, Record};
 use crate::store::{Rows, SWEEP_DELAY, Sweep, Swept, Write};
 
+/// Rows due that are gone through at once.
+const RUN: usize = 64;
+/// Most rows that lose their data in one step: each is written anew.
+const ENDING_STEP: usize = 512;
+
+/// What a step has found, to be written down.
+#[derive(Default)]
+struct Found {
+    removed: u64,
+    /// Entries of rows that were removed.
+    deadlines: Vec<[u8; 37]>,
+    users: Vec<[u8; 48]>,
+    /// Rows met too early.
+    early: Vec<SessionId>,
+    passed: u64,
+    failed: Option<Error>,
+}
+
+impl Found {
+    fn note_removed(&mut self, id: &SessionId, record: &Record) {
+        self.removed += 1;
+        self.deadlines.push(tables::deadline_key(record.index_key(), id));
+        if let Some(user) = record.user() {
+            self.users.push(tables::user_key(tables::user_hash(user), id));
+        }
+    }
+}
+
 impl Batch<'_> {
     pub(in super::super) fn sweep(&mut self, sweep: &Sweep) -> Result<Swept> {
-        let mut swept = Swept::default();
+        let mut swept = Swept { removed: 0, more: true };
         if self.state.pending_endings > 0 {
-            self.carry_on_ending(sweep.limit)?;
+            // Files rows as over, also where a pass has been.
+            self.sweeping.forget_passes();
+            self.carry_on_ending(sweep.limit.clamp(1, ENDING_STEP))?;
+            return Ok(swept);
         }
-        let delay = if sweep.purge { Duration::ZERO } else { SWEEP_DELAY };
-        let live_until = IndexKey::bucket_of(sweep.at.saturating_sub(delay));
-        let over_until = if sweep.purge { u32::MAX } else { IndexKey::bucket_of(sweep.at) };
-        let mut left = sweep.limit;
-        for (over, until) in [(false, live_until), (true, over_until)] {
-            for key in self.due(over, until, sweep, left)? {
-                left = left.saturating_sub(1);
-                swept.removed += u64::from(self.sweep_row(&key, sweep)?);
-            }
+        let mut budget = Budget::new(sweep, &self.sweeping);
+        if self.has_many_departed() {
+            self.remove_departed(&mut budget)?;
+            return Ok(swept);
         }
-        swept.more = left == 0 || self.state.pending_endings > 0;
+        let mut pass = self.sweeping.take_pass(sweep);
+        let mut found = Found::default();
+        let at_end = self.remove_due(&mut pass, sweep, &mut budget, &mut found)?;
+        swept.removed = found.removed;
+        self.write_down(found)?;
+        swept.more = !at_end || self.clear_departed(sweep.purge, &mut budget)?;
+        if swept.more {
+            self.sweeping.keep_pass(pass, sweep);
+        }
         Ok(swept)
     }
 
-    /// Index entries whose row is to be removed or filed anew.
-    fn due(
+    /// Removes rows until the budget is spent. True at the end of the pass.
+    fn remove_due(
         &mut self,
-        over: bool,
-        until: u32,
+        pass: &mut Pass,
         sweep: &Sweep,
-        limit: usize,
-    ) -> Result<Vec<[u8; 37]>> {
-        let from = tables::deadline_key(IndexKey { over, bucket: 0 }, &FIRST);
-        let to = tables::deadline_key(IndexKey { over, bucket: until }, &LAST);
-        let everyone = Endings { everyone: self.state.everyone, user: None };
-        let Self { sessions, .. } = self;
-        let lookup = |key: &[u8; 37]| -> Result<bool> {
-            let id = tables::id_in(key);
-            let value = sessions.get(id.as_bytes()).map_err(failure::before_commit)?;
-            // An entry without a row, or with one that cannot be read, is evidence for
-            // `fastsession check` and left alone.
-            let Some(value) = value else { return Ok(false) };
-            let Ok(record) = read_record(&id, value.value()) else { return Ok(false) };
-            let moved = record.mark() == Mark::None && record_bucket(&record) != record.bucket();
-            Ok(moved || is_due(&record, &everyone, sweep))
-        };
-        let deadlines = table!(self.deadlines, tables::DEADLINES)?;
-        let mut due = Vec::new();
-        for entry in deadlines.range::<&[u8; 37]>(&from..=&to).map_err(failure::before_commit)? {
-            if due.len() >= limit {
-                break;
-            }
-            let (key, _) = entry.map_err(failure::before_commit)?;
-            let key = *key.value();
-            if lookup(&key)? {
-                due.push(key);
-            }
+        budget: &mut Budget,
+        found: &mut Found,
+    ) -> Result<bool> {
+        loop {
+            let most = if pass.dense { RUN } else { 1 };
+            let ids = match self.next_due(pass, sweep, budget.rows(most), budget)? {
+                NextDue::Ids(ids) => ids,
+                NextDue::Later => return Ok(false),
+                NextDue::End => return Ok(true),
+            };
+            let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(false) };
+            let (passed, due) = (found.passed, ids.len());
+            self.remove_between(first, last, sweep, found)?;
+            pass.learn(found.passed - passed, due as u64);
+            budget.spend(due);
         }
-        Ok(due)
     }
 
-    /// Removes the row of an index entry, or files it where it belongs now.
-    fn sweep_row(&mut self, key: &[u8; 37], sweep: &Sweep) -> Result<bool> {
-        let id = tables::id_in(key);
-        let Some(record) = self.get(&id)? else { return Ok(false) };
-        let endings = self.endings(record.user())?;
-        if is_due(&record, &endings, sweep) {
-            self.notes.removed(&id, &record, &endings);
-            self.remove(&id, &record)?;
-            return Ok(true);
+    /// Removes what is due between two IDs. Rows that cannot be read are evidence for
+    /// `fastsession check` and stay, as do entries without a row.
+    fn remove_between(
+        &mut self,
+        first: &SessionId,
+        last: &SessionId,
+        sweep: &Sweep,
+        found: &mut Found,
+    ) -> Result<()> {
+        if self.state.user_endings > 0 {
+            table!(self.endings, tables::ENDINGS)?;
         }
+        let Self { sessions, endings, state, notes, .. } = self;
+        let [(_, live_until), _] = due_until(sweep);
+        let before = found.removed;
+        let stays = |key: &[u8; 32], value: &[u8]| {
+            found.passed += 1;
+            let id = SessionId::from_bytes(*key);
+            let Ok(record) = read_metadata(&id, value) else { return true };
+            let endings = match endings_of(state, endings.as_ref(), record.user()) {
+                Ok(endings) => endings,
+                Err(error) => {
+                    found.failed = Some(error);
+                    return true;
+                }
+            };
+            if is_due(&record, &endings, sweep) {
+                notes.removed(&id, &record, &endings);
+                found.note_removed(&id, &record);
+                return false;
+            }
+            let filed = record.index_key();
+            if !filed.over && filed.bucket <= live_until && filed.bucket != record_bucket(&record) {
+                found.early.push(id);
+            }
+            true
+        };
+        let range = (Bound::Included(first.as_bytes()), Bound::Included(last.as_bytes()));
+        sessions.retain_in::<&[u8; 32], _>(range, stays).map_err(failure::before_commit)?;
+        self.changed |= found.removed > before;
+        found.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// Brings the indexes up to what was found among the rows.
+    fn write_down(&mut self, found: Found) -> Result<()> {
+        let Found { mut deadlines, users, early, .. } = found;
+        if !deadlines.is_empty() {
+            deadlines.sort_unstable();
+            let table = table!(self.deadlines, tables::DEADLINES)?;
+            for key in &deadlines {
+                table.remove(key).map_err(failure::before_commit)?;
+            }
+        }
+        self.depart(users)?;
+        for id in early {
+            self.file_anew(id)?;
+        }
+        Ok(())
+    }
+
+    /// Files a row that was met too early where it belongs now.
+    fn file_anew(&mut self, id: SessionId) -> Result<()> {
+        let Some(record) = self.get(&id)? else { return Ok(()) };
         let mut header = record.header();
         header.refile();
-        if header.bucket != record.bucket() {
-            let after = Record::new(&header, record.data())?;
-            self.put(&Write { id, before: Some(record), after })?;
-        }
-        Ok(false)
+        let after = Record::new(&header, record.data())?;
+        self.put(&Write { id, before: Some(record), after })
     }
 
     /// Takes the data from some more rows that an ending of many ended.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 
-use super::super::batch::Batch;
+use super::super::batch::{Batch, Sweeping};
 use super::super::file::{OpenedBy, Opener};
 use super::super::log::Noting;
 use super::super::{codec, failure, tables};
@@ -156,7 +156,8 @@ pub(super) fn restore(target: &Opener, wait: Duration, restore: &Restore<'_>) ->
             let mut meta = txn.open_table(tables::META).map_err(failure::before_commit)?;
             meta.remove(COPIED).map_err(failure::before_commit)?;
         }
-        let mut batch = Batch::begin(txn, restore.keep_ended, None, Notes::default())?;
+        let mut batch =
+            Batch::begin(txn, restore.keep_ended, None, Notes::default(), Sweeping::default())?;
         if restore.end_everyone {
             let (target, by, at) = (Target::Everyone, EndedBy::Cli, restore.at);
             batch.end(&End { target, except: None, by, at })?;

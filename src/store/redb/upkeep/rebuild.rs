@@ -162,6 +162,7 @@ impl Copy<'_> {
         self.put_endings(endings, fresh, repaired.everyone_ended, at)?;
         self.keys(fresh, repaired, at)?;
         fresh.schema = fresh.schema.max(tables::SCHEMA);
+        fresh.departed = 0;
         self.log(note)?;
         let mut meta = self.new.open_table(tables::META).map_err(failure::before_commit)?;
         let sealed = fresh.seal();
@@ -221,10 +222,10 @@ impl Copy<'_> {
             }
         };
         if let Ok(deadlines) = self.old.open_table(tables::DEADLINES) {
-            each(&deadlines, |key, ()| look(tables::id_in(key)));
+            each(&deadlines, |key, ()| look(tables::id_in_deadline(key)));
         }
         if let Ok(users) = self.old.open_table(tables::USERS) {
-            each(&users, |key, ()| look(tables::id_in(key)));
+            each(&users, |key, ()| look(tables::id_in_user(key)));
         }
     }
 

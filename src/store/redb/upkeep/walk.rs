@@ -48,7 +48,7 @@ pub(super) fn walk(txn: &ReadTransaction, report: &mut CheckReport) {
     let mut walker = Walker { report, generation: state.map(|state| state.generation) };
     walker.keys(txn, state.as_ref());
     walker.endings(txn, state.as_ref());
-    walker.log(txn, state.as_ref());
+    walker.log(txn);
     let sessions = walker.open(txn, tables::SESSIONS);
     let deadlines = walker.open(txn, tables::DEADLINES);
     let users = walker.open(txn, tables::USERS);
@@ -58,7 +58,7 @@ pub(super) fn walk(txn: &ReadTransaction, report: &mut CheckReport) {
         }
         let mut missing = BTreeSet::new();
         walker.deadlines(&deadlines, &sessions, &mut missing);
-        walker.users(&users, &sessions, &mut missing);
+        walker.users(&users, &sessions, state.as_ref(), &mut missing);
         for id in missing {
             let detail = "its record is not there, or cannot be reached";
             walker.report.find(Damage::Missing, Some(id), detail);
@@ -87,6 +87,12 @@ pub(super) fn ring(txn: &ReadTransaction) -> Result<KeyRing> {
     let sealed = keys.get(tables::RING).map_err(failure::before_commit)?;
     let sealed = sealed.ok_or_else(|| Error::new(Kind::Corrupt, "the file has no keys"))?;
     KeyRing::decode(codec::open(tables::RING.as_bytes(), sealed.value())?)
+}
+
+struct Index<'a, const N: usize> {
+    name: &'static str,
+    rows: &'a ReadOnlyTable<Bytes<N>, ()>,
+    id_in: fn(&[u8; N]) -> SessionId,
 }
 
 struct Walker<'a> {
@@ -146,10 +152,7 @@ impl Walker<'_> {
         }
     }
 
-    fn log(&mut self, txn: &ReadTransaction, state: Option<&FileState>) {
-        if state.is_some_and(|state| state.schema < tables::LOG_SINCE) {
-            return;
-        }
+    fn log(&mut self, txn: &ReadTransaction) {
         let Some(table) = self.open(txn, tables::LOG) else { return };
         let mut unreadable = Vec::new();
         let read = shielded(|| {
@@ -214,7 +217,7 @@ impl Walker<'_> {
             in_line.insert(*key);
         });
         each(deadlines, |key, ()| {
-            let id = tables::id_in(key);
+            let id = tables::id_in_deadline(key);
             if in_line.insert(*id.as_bytes()) && matches!(lookup(sessions, &id), Row::Read(_)) {
                 self.report.records += 1;
                 self.report.find(Damage::Hidden, Some(id), "it is found by its ID only");
@@ -231,45 +234,57 @@ impl Walker<'_> {
         let accounted = |key: &[u8; 37], id: &SessionId, record: &Record| {
             tables::deadline_key(record.index_key(), id) == *key
         };
-        self.entries("entries by deadline", deadlines, sessions, accounted, missing);
+        let by_deadline =
+            Index { name: "entries by deadline", rows: deadlines, id_in: tables::id_in_deadline };
+        missing.extend(self.entries(&by_deadline, sessions, accounted));
     }
 
+    /// Of a session that was purged the entry by user may still be there, and its row and its
+    /// entry by deadline are not: the file's state says how many these are.
     fn users(
         &mut self,
         users: &ReadOnlyTable<Bytes<48>, ()>,
         sessions: &ReadOnlyTable<Bytes<32>, &'static [u8]>,
+        state: Option<&FileState>,
         missing: &mut BTreeSet<SessionId>,
     ) {
         let accounted = |key: &[u8; 48], id: &SessionId, record: &Record| {
             record.user().is_some_and(|user| tables::user_key(tables::user_hash(user), id) == *key)
         };
-        self.entries("entries by user", users, sessions, accounted, missing);
+        let by_user = Index { name: "entries by user", rows: users, id_in: tables::id_in_user };
+        let rowless = self.entries(&by_user, sessions, accounted);
+        let unknown = rowless.difference(missing).count() as u64;
+        if state.is_none_or(|state| unknown > state.departed) {
+            missing.extend(rowless);
+        }
     }
 
+    /// The sessions that have an entry and no row.
     fn entries<const N: usize>(
         &mut self,
-        name: &str,
-        index: &ReadOnlyTable<Bytes<N>, ()>,
+        index: &Index<'_, N>,
         sessions: &ReadOnlyTable<Bytes<32>, &'static [u8]>,
         accounted: impl Fn(&[u8; N], &SessionId, &Record) -> bool,
-        missing: &mut BTreeSet<SessionId>,
-    ) {
+    ) -> BTreeSet<SessionId> {
+        let name = index.name;
         let report = &mut *self.report;
-        let met = each(index, |key, ()| {
-            let id = tables::id_in(key);
+        let mut rowless = BTreeSet::new();
+        let met = each(index.rows, |key, ()| {
+            let id = (index.id_in)(key);
             match lookup(sessions, &id) {
                 Row::Read(record) if accounted(key, &id, &record) => {}
                 Row::Read(_) => {
                     report.find(Damage::Stray, Some(id), format!("among the {name}, wrongly"));
                 }
                 Row::None => {
-                    missing.insert(id);
+                    rowless.insert(id);
                 }
                 // Found among the records.
                 Row::Corrupt => {}
             }
         });
-        self.count(name, index, &met);
+        self.count(name, index.rows, &met);
+        rowless
     }
 
     /// Compares what was met of a table with what it counts itself.

@@ -1,0 +1,157 @@
+//! The fixed fields of the two forms of a header: see [the layout](super).
+
+use super::{HAS_AUTHENTICATED, Header, IndexKey, Mark, Record};
+use crate::expiry::Timestamp;
+
+pub(super) const COMPACT: u8 = 2;
+pub(super) const WIDE: u8 = 3;
+
+const COMPACT_BYTES: usize = 29;
+const WIDE_BYTES: usize = 50;
+/// No fewer than the fixed fields of any form take, with the instant of a login.
+pub(super) const MOST_BYTES: usize = WIDE_BYTES + 8;
+
+/// The bytes of the fixed fields of a form.
+pub(super) fn fixed_bytes(form: u8) -> Option<usize> {
+    match form {
+        COMPACT => Some(COMPACT_BYTES),
+        WIDE => Some(WIDE_BYTES),
+        _ => None,
+    }
+}
+
+pub(super) fn is_wide(bytes: &[u8]) -> bool {
+    bytes[0] == WIDE
+}
+
+/// Where the texts begin.
+pub(super) fn optional_fields(bytes: &[u8]) -> usize {
+    let is_authenticated = bytes[1] & HAS_AUTHENTICATED != 0;
+    match (is_wide(bytes), is_authenticated) {
+        (false, false) => COMPACT_BYTES,
+        (false, true) => COMPACT_BYTES + 5,
+        (true, false) => WIDE_BYTES,
+        (true, true) => WIDE_BYTES + 8,
+    }
+}
+
+/// `N` bytes from `start` as a number.
+fn number<const N: usize>(bytes: &[u8], start: usize) -> u64 {
+    let mut wide = [0; 8];
+    wide[..N].copy_from_slice(&bytes[start..start + N]);
+    u64::from_le_bytes(wide)
+}
+
+fn short<const N: usize>(bytes: &[u8], start: usize) -> u32 {
+    let mut wide = [0; 4];
+    wide[..N].copy_from_slice(&bytes[start..start + N]);
+    u32::from_le_bytes(wide)
+}
+
+fn instant(bytes: &[u8], start: usize) -> Timestamp {
+    Timestamp::from_millis(number::<8>(bytes, start).cast_signed())
+}
+
+/// An instant of the compact form.
+fn since_created(bytes: &[u8], start: usize) -> Timestamp {
+    // 48 bits and 40: far below the limit.
+    Timestamp::from_millis((number::<6>(bytes, 2) + number::<5>(bytes, start)).cast_signed())
+}
+
+pub(super) fn created_at(bytes: &[u8]) -> Timestamp {
+    if is_wide(bytes) {
+        return instant(bytes, 2);
+    }
+    Timestamp::from_millis(number::<6>(bytes, 2).cast_signed())
+}
+
+pub(super) fn last_seen_at(bytes: &[u8]) -> Timestamp {
+    if is_wide(bytes) { instant(bytes, 10) } else { since_created(bytes, 8) }
+}
+
+pub(super) fn absolute_at(bytes: &[u8]) -> Timestamp {
+    if is_wide(bytes) { instant(bytes, 18) } else { since_created(bytes, 13) }
+}
+
+pub(super) fn idle_seconds(bytes: &[u8]) -> u32 {
+    if is_wide(bytes) { short::<4>(bytes, 26) } else { short::<3>(bytes, 18) }
+}
+
+/// The bucket of a record that would be filed by `until`; `None` if there is no such bucket.
+pub(super) fn bucket(bytes: &[u8], until: Timestamp) -> Option<u32> {
+    if is_wide(bytes) {
+        return Some(short::<4>(bytes, 30));
+    }
+    let less = i16::from_le_bytes([bytes[21], bytes[22]]);
+    IndexKey::bucket_of(until).checked_add_signed(i32::from(less))
+}
+
+pub(super) fn version(bytes: &[u8]) -> u64 {
+    if is_wide(bytes) { number::<8>(bytes, 34) } else { number::<3>(bytes, 23) }
+}
+
+pub(super) fn generation(bytes: &[u8]) -> u64 {
+    if is_wide(bytes) { number::<8>(bytes, 42) } else { number::<3>(bytes, 26) }
+}
+
+/// Of a record that has one.
+pub(super) fn authenticated_at(bytes: &[u8]) -> Timestamp {
+    if is_wide(bytes) { instant(bytes, WIDE_BYTES) } else { since_created(bytes, COMPACT_BYTES) }
+}
+
+/// Writes another instant of the last activity into `bytes`, a copy of `record`. False, and
+/// nothing is written, if it takes another form.
+pub(super) fn touch(bytes: &mut [u8], record: &Record, at: Timestamp) -> bool {
+    if is_wide(bytes) || record.mark() != Mark::None {
+        return false;
+    }
+    let until = at.saturating_add(record.idle_timeout()).min(record.absolute_at());
+    let Some(seen) = bits::<5>(at.as_millis().checked_sub(record.created_at().as_millis())) else {
+        return false;
+    };
+    let Some(less) = bucket_less(record.bucket(), until) else { return false };
+    bytes[8..13].copy_from_slice(&seen);
+    bytes[21..23].copy_from_slice(&less);
+    true
+}
+
+fn bucket_less(bucket: u32, until: Timestamp) -> Option<[u8; 2]> {
+    let less = i64::from(bucket) - i64::from(IndexKey::bucket_of(until));
+    i16::try_from(less).ok().map(i16::to_le_bytes)
+}
+
+/// The low `N` bytes of a number that has no others.
+fn bits<const N: usize>(value: Option<i64>) -> Option<[u8; N]> {
+    let bytes = u64::try_from(value?).ok()?.to_le_bytes();
+    let (low, high) = bytes.split_first_chunk::<N>()?;
+    high.iter().all(|byte| *byte == 0).then_some(*low)
+}
+
+impl Header {
+    /// The fields of the compact form, those that are always there and the instant of the login,
+    /// if they fit it.
+    pub(super) fn compact(&self) -> Option<([u8; COMPACT_BYTES - 2], Option<[u8; 5]>)> {
+        let created = self.created_at.as_millis();
+        let since = |at: Timestamp| bits::<5>(at.as_millis().checked_sub(created));
+        let small = |value: u64| bits::<3>(i64::try_from(value).ok());
+        let mut out = [0; COMPACT_BYTES - 2];
+        let mut rest = &mut out[..];
+        let mut put = |field: &[u8]| {
+            let (place, after) = std::mem::take(&mut rest).split_at_mut(field.len());
+            place.copy_from_slice(field);
+            rest = after;
+        };
+        put(&bits::<6>(Some(created))?);
+        put(&since(self.last_seen_at)?);
+        put(&since(self.absolute_at)?);
+        put(&small(u64::from(self.idle_seconds()))?);
+        put(&bucket_less(self.bucket, self.filed_until())?);
+        put(&small(self.version)?);
+        put(&small(self.generation)?);
+        let authenticated = match self.authenticated_at {
+            Some(at) => Some(since(at)?),
+            None => None,
+        };
+        Some((out, authenticated))
+    }
+}
