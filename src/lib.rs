@@ -35,7 +35,9 @@
 //! - [`Error`] is one opaque type with predicates; what is the store's fault becomes a 503.
 //! - The `fastsession` tool, which an application can also carry: [`cli`].
 //!
-//! How to do what applications do, with programs that compile: the [guide](https://docs.rs/fastsession/latest/fastsession/guide/).
+//! How to do what applications do, with programs that compile: the
+//! [guide](https://docs.rs/fastsession/latest/fastsession/guide/), with a page for
+//! [whoever runs them](https://docs.rs/fastsession/latest/fastsession/guide/operations/).
 //!
 //! # Features
 //!
@@ -82,6 +84,7 @@ pub mod testing;
 #[cfg(feature = "tower-sessions")]
 pub mod tower_sessions;
 mod value;
+mod watch;
 
 pub use cookie::{CookieOptions, CookieOptionsBuilder, SameSite};
 pub use error::{Error, Result};

@@ -4,8 +4,10 @@
 
 #![cfg_attr(not(feature = "metrics"), allow(unused_variables, reason = "nobody measures"))]
 
+#[cfg(feature = "metrics")]
+use crate::error::Result;
 use crate::origin::Origin;
-use crate::store::Op;
+use crate::store::Answer;
 
 pub(crate) fn concluded(origin: Origin) {
     #[cfg(feature = "metrics")]
@@ -17,17 +19,31 @@ pub(crate) fn dropped() {
     metrics::counter!("fastsession_changes_dropped_total").increment(1);
 }
 
-pub(crate) fn asked(op: &Op) {
+pub(crate) fn asked(op: &'static str) {
     #[cfg(feature = "metrics")]
-    {
-        let name = match op {
-            Op::Create { .. } => "create",
-            Op::Merge(_) => "merge",
-            Op::CompareAndSet { .. } => "update",
-            Op::Renew { .. } => "renew",
-            Op::End { .. } => "end",
-        };
-        metrics::counter!("fastsession_commits_total", "op" => name).increment(1);
+    metrics::counter!("fastsession_commits_total", "op" => op).increment(1);
+}
+
+/// Takes the time until `answer` is there.
+#[cfg(not(feature = "metrics"))]
+pub(crate) fn timed<T>(answer: Answer<T>) -> Answer<T> {
+    answer
+}
+
+/// Takes the time until `answer` is there.
+#[cfg(feature = "metrics")]
+pub(crate) fn timed<T: Send + 'static>(answer: Answer<T>) -> Answer<T> {
+    let began = std::time::Instant::now();
+    let told = move |answer: Result<T>| {
+        metrics::histogram!("fastsession_commit_seconds").record(began.elapsed());
+        if answer.is_err() {
+            metrics::counter!("fastsession_commit_failures_total").increment(1);
+        }
+        answer
+    };
+    match answer.now() {
+        Ok(answer) => Answer::ready(told(answer)),
+        Err(answer) => Answer::pending(async move { told(answer.await) }),
     }
 }
 
@@ -45,13 +61,33 @@ pub(crate) fn batch(began: std::time::Instant, jobs: usize, succeeded: bool) {
 }
 
 #[cfg(feature = "redb")]
-pub(crate) fn swept(removed: u64, file: &std::path::Path) {
+pub(crate) fn swept(removed: u64) {
     #[cfg(feature = "metrics")]
-    {
-        metrics::counter!("fastsession_swept_total").increment(removed);
-        if let Ok(file) = std::fs::metadata(file) {
-            #[allow(clippy::cast_precision_loss, reason = "a file of 2⁵² bytes is not")]
-            metrics::gauge!("fastsession_file_bytes").set(file.len() as f64);
+    metrics::counter!("fastsession_swept_total").increment(removed);
+}
+
+/// How things stand with a session file.
+#[cfg(all(feature = "redb", feature = "metrics"))]
+pub(crate) struct Standing {
+    pub(crate) queued: usize,
+    /// Since the published snapshot was begun; `None` if none is.
+    pub(crate) snapshot_age: Option<std::time::Duration>,
+    /// `None` if it cannot be told, as the file is being reopened.
+    pub(crate) file_bytes: Option<u64>,
+    pub(crate) records: Option<u64>,
+}
+
+#[cfg(all(feature = "redb", feature = "metrics"))]
+pub(crate) fn standing(standing: &Standing) {
+    #[allow(clippy::cast_precision_loss, reason = "all are far below 2⁵²")]
+    let set = |gauge: metrics::Gauge, value: Option<u64>| {
+        if let Some(value) = value {
+            gauge.set(value as f64);
         }
-    }
+    };
+    set(metrics::gauge!("fastsession_queue_jobs"), u64::try_from(standing.queued).ok());
+    metrics::gauge!("fastsession_snapshot_age_seconds")
+        .set(standing.snapshot_age.unwrap_or_default().as_secs_f64());
+    set(metrics::gauge!("fastsession_file_bytes"), standing.file_bytes);
+    set(metrics::gauge!("fastsession_records"), standing.records);
 }

@@ -163,6 +163,14 @@ async fn a_slow_listener_is_told_how_much_it_missed_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_store_behind_an_arc_tells_its_events_too() {
+    let store = std::sync::Arc::new(memory(&Clock::manual(START)));
+    let mut events = store.events().unwrap();
+    signed_in(&store, "alice").await;
+    assert_eq!(told(&mut events).await.len(), 1);
+}
+
+#[tokio::test]
 async fn the_stream_ends_with_the_store() {
     let store = memory(&Clock::manual(START));
     let mut events = store.events().unwrap();

@@ -84,6 +84,10 @@ impl Redis {
         Some(Self { server, pool, url, _folder: folder })
     }
 
+    pub(crate) fn process(&self) -> u32 {
+        self.server.id()
+    }
+
     pub(crate) fn store(&self) -> RedisStore<Pool> {
         RedisStore::new(self.pool.clone())
     }

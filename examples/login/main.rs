@@ -54,11 +54,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-async fn home(session: Session) -> fastsession::Result<Response> {
+async fn home(State(store): State<RedbStore>, session: Session) -> fastsession::Result<Response> {
     let html = match session.user().await? {
         Some(user) => {
-            let id = session.id().await?;
-            page::devices(&user, id, session.label().await?.as_deref(), &session.siblings().await?)
+            let (id, label) = (session.id().await?, session.label().await?);
+            let others = session.siblings().await?;
+            page::devices(&user, id, label.as_deref(), &others, store.clock().now())
         }
         None => page::sign_in(),
     };

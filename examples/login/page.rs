@@ -1,6 +1,8 @@
 //! The two pages.
 
-use fastsession::{SessionId, Summary};
+use std::time::Duration;
+
+use fastsession::{SessionId, Summary, Timestamp};
 
 pub(crate) fn sign_in() -> String {
     page(
@@ -20,14 +22,16 @@ pub(crate) fn devices(
     id: Option<SessionId>,
     label: Option<&str>,
     others: &[Summary],
+    now: Timestamp,
 ) -> String {
-    let mut rows = device(label, id, true, "");
+    let mut rows = device(label, id, "active now", true, "");
     for other in others {
         let end = format!(
             r#"<form method="post" action="/end"><input type="hidden" name="id" value="{}"><button>End</button></form>"#,
             other.id
         );
-        rows += &device(other.label.as_deref(), Some(other.id), false, &end);
+        let seen = seen(now.saturating_since(other.last_seen_at));
+        rows += &device(other.label.as_deref(), Some(other.id), &seen, false, &end);
     }
     let elsewhere = if others.is_empty() {
         ""
@@ -54,11 +58,32 @@ pub(crate) fn devices(
     )
 }
 
-fn device(label: Option<&str>, id: Option<SessionId>, is_this: bool, end: &str) -> String {
+/// When there was activity: recorded every few minutes, so that it is no more exact than that.
+fn seen(ago: Duration) -> String {
+    let minutes = ago.as_secs() / 60;
+    let (count, unit) = match minutes {
+        0..=5 => return "active minutes ago".into(),
+        6..=59 => (minutes, "minute"),
+        60..=1439 => (minutes / 60, "hour"),
+        _ => (minutes / 1440, "day"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    format!("active {count} {unit}{plural} ago")
+}
+
+fn device(
+    label: Option<&str>,
+    id: Option<SessionId>,
+    seen: &str,
+    is_this: bool,
+    end: &str,
+) -> String {
     let id = id.map(|id| format!("<code>{id:.8}</code>")).unwrap_or_default();
     let this = if is_this { r#" <span class="this">this device</span>"# } else { "" };
     let label = escape(label.unwrap_or("A device"));
-    format!("<li><div><strong>{label}</strong>{this}<br>{id}</div>{end}</li>")
+    format!(
+        "<li><div><strong>{label}</strong>{this}<br><span class=\"quiet\">{seen} · {id}</span></div>{end}</li>"
+    )
 }
 
 fn page(title: &str, body: &str) -> String {
@@ -88,7 +113,7 @@ const STYLE: &str = "
         --quiet: #5b6675; --accent: #2257d6; --this: #e4ecfd; }
 @media (prefers-color-scheme: dark) {
   :root { --line: #323b49; --back: #11151b; --card: #1a2029; --text: #e6eaf0; --quiet: #9aa6b6;
-          --accent: #3f74f2; --this: #24365f; }
+          --accent: #2f63e6; --this: #24365f; }
 }
 * { box-sizing: border-box; }
 body { font: 1rem/1.5 system-ui, sans-serif; margin: 0; color: var(--text); background: var(--back); }
@@ -110,7 +135,8 @@ button:hover { border-color: var(--accent); }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 button.primary { background: var(--accent); border-color: var(--accent); color: #fff; }
 button.wide { width: 100%; margin-bottom: 1.25rem; }
-code { color: var(--quiet); font-size: .85rem; }
+li .quiet { font-size: .9rem; }
+code { font-size: .85rem; }
 .this { padding: .1rem .5rem; border-radius: 1rem; background: var(--this); font-size: .8rem;
         white-space: nowrap; }
 .actions { display: flex; flex-wrap: wrap; gap: .6rem; }

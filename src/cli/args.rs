@@ -41,18 +41,23 @@ Examples:
 pub(crate) fn parse(args: &[OsString]) -> Result<CommandLine, clap::Error> {
     let command = CommandLine::command();
     let template = format!(
-        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{}{{options}}\n\n{{after-help}}\n",
-        topics(&command)
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{}{}\n{{options}}{{after-help}}\n",
+        topics(&command),
+        heading(&command, "Options")
     );
     let matches = command.help_template(template).try_get_matches_from(args)?;
     CommandLine::from_arg_matches(&matches)
+}
+
+fn parse_count(text: &str) -> Result<usize, &'static str> {
+    text.parse().map_err(|_| "expected a whole number, such as 20")
 }
 
 fn topics(command: &clap::Command) -> String {
     let known = |name: &str| TOPICS.iter().any(|(_, verbs)| verbs.contains(&name));
     let mut out = String::new();
     for (place, (topic, names)) in TOPICS.iter().enumerate() {
-        out = out + topic + ":\n";
+        out = out + &heading(command, topic) + "\n";
         let verbs = names.iter().filter_map(|name| command.find_subcommand(name));
         let others = command.get_subcommands().filter(|verb| {
             place == TOPICS.len() - 1 && !known(verb.get_name()) && !verb.is_hide_set()
@@ -66,6 +71,12 @@ fn topics(command: &clap::Command) -> String {
         out.push('\n');
     }
     out
+}
+
+/// As clap writes its own; where there is no colour, it leaves out the style.
+fn heading(command: &clap::Command, text: &str) -> String {
+    let style = command.get_styles().get_header();
+    format!("{style}{text}:{style:#}")
 }
 
 /// Look at sessions, end them and rotate their keys, while the application serves.
@@ -86,7 +97,7 @@ pub(crate) struct Global {
     pub(crate) db: Option<PathBuf>,
     /// How long to wait for a lock
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "DURATION", default_value = "5s",
-          value_parser = parse_duration)]
+          allow_hyphen_values = true, value_parser = parse_duration)]
     pub(crate) wait: Duration,
     /// How to write the result
     #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value_t = Format::Table)]
@@ -205,13 +216,13 @@ pub(crate) struct FilterArgs {
     #[arg(long, conflicts_with = "user")]
     pub(crate) anonymous: bool,
     /// Without activity for, or since, TIME (30m, 7d, 1h30m or 2026-01-31T08:00:00Z)
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) idle_for: Option<When>,
     /// Created longer ago than, or before, TIME
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) older_than: Option<When>,
     /// Created less long ago than, or after, TIME
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) newer_than: Option<When>,
     /// But not this session; may be repeated
     #[arg(long, value_name = "ID")]
@@ -243,7 +254,7 @@ pub(crate) struct ListArgs {
     #[arg(long)]
     pub(crate) reverse: bool,
     /// At most this many rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count)]
     pub(crate) limit: Option<usize>,
     /// Show it anew every second, until Ctrl-C
     #[arg(long)]
@@ -328,6 +339,9 @@ pub(crate) struct ExportArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Adds what is not there, and changes nothing that is. What is known to be over here is                   left out; a session whose record was removed after its end comes back from an                   older export."
+)]
 pub(crate) struct ImportArgs {
     /// What `export` wrote; `-` is standard input
     #[arg(value_name = "FILE")]
@@ -375,7 +389,7 @@ pub(crate) struct Reason {
 #[derive(Debug, Args)]
 pub(crate) struct LogArgs {
     /// At most this many entries
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count)]
     pub(crate) limit: Option<usize>,
 }
 
@@ -434,35 +448,33 @@ pub(crate) struct MigrateArgs {
     pub(crate) reason: Reason,
 }
 
+/// Of a verb that puts a new key in the place of the one that signs.
+#[derive(Debug, Args)]
+pub(crate) struct Replacing {
+    /// How long the former key verifies; else the longest idle timeout in use, so that nobody
+    /// is logged out
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
+    pub(crate) retire_after: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) assent: Assent,
+    #[command(flatten)]
+    pub(crate) reason: Reason,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyVerb {
     /// Show the keys; secrets are never shown
     List,
     /// Sign with a new key from now on; the former one verifies for a while
-    Rotate {
-        /// How long the former key verifies; else the longest idle timeout in use, so that nobody
-        /// is logged out
-        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-        retire_after: Option<Duration>,
-        #[command(flatten)]
-        assent: Assent,
-        #[command(flatten)]
-        reason: Reason,
-    },
+    Rotate(Replacing),
     /// Sign with a key of your own from now on, as after `rotate`
     Import {
         /// A file that only its owner can read, with 32 to 64 bytes as they are, in hexadecimal or
         /// in base64
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
-        /// How long the former key verifies; else the longest idle timeout in use, so that nobody
-        /// is logged out
-        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-        retire_after: Option<Duration>,
         #[command(flatten)]
-        assent: Assent,
-        #[command(flatten)]
-        reason: Reason,
+        replacing: Replacing,
     },
     /// Refuse what a former key signed, from now on
     Retire {

@@ -9,8 +9,8 @@ pub(crate) fn confirm(console: &mut Console<'_>, question: &str, yes: bool) -> O
         return Ok(());
     }
     if !console.is_interactive() {
-        return Err(Failure::usage(question)
-            .because("there is no terminal to ask at; nothing was changed")
+        return Err(Failure::usage("there is no terminal to ask at; nothing was changed")
+            .because(question)
             .next("repeat the command with --yes"));
     }
     if console.ask(question)? {

@@ -121,7 +121,15 @@ impl Console<'_> {
         write!(self.stderr, "{} [y/N] ", escape::lines(question))?;
         self.stderr.flush()?;
         let mut answer = String::new();
-        self.stdin.read_line(&mut answer).map_err(|e| unreadable(&e))?;
+        let read = self.stdin.read_line(&mut answer);
+        if let Some(code) = self.signals.received() {
+            // The question's line was not ended by an answer.
+            writeln!(self.stderr)?;
+            return Err(Failure::new(code, "interrupted; nothing was changed"));
+        }
+        if read.map_err(|e| unreadable(&e))? == 0 {
+            writeln!(self.stderr)?;
+        }
         Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
@@ -145,6 +153,10 @@ impl Console<'_> {
 
     fn say(&mut self, text: &str) {
         self.wipe();
+        // A person reads both in one place: what was written first stands first.
+        if self.screen.stdout && self.screen.stderr {
+            let _ = self.stdout.flush();
+        }
         // There is nowhere left to report that standard error is closed.
         let _ = writeln!(self.stderr, "{text}").and_then(|()| self.stderr.flush());
     }
@@ -156,7 +168,8 @@ fn painted(colored: bool, style: Style, text: &str) -> String {
         Style::Red => 31,
         Style::Cyan => 36,
     };
-    if colored { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
+    // Nothing stands out of nothing.
+    if colored && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
 }
 
 pub(crate) fn unreadable(error: &io::Error) -> Failure {

@@ -33,6 +33,7 @@ pub mod exit;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod holders;
+mod input;
 mod lines;
 mod note;
 mod open;
@@ -48,6 +49,7 @@ use args::{ColorChoice, CommandLine, Verb};
 use commands::{Context, FileContext};
 use console::{Console, Screen};
 use exit::{Failure, Outcome};
+use input::Input;
 use open::{Location, Opener};
 use signals::Signals;
 
@@ -72,15 +74,16 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString>>) -> ExitCode {
 }
 
 fn run_on_process(args: &[OsString]) -> u8 {
+    let signals = Signals::default();
     let mut console = Console {
         program: program(args),
-        stdin: &mut BufReader::new(io::stdin()),
+        stdin: &mut BufReader::new(Input::new(io::stdin(), signals.clone())),
         stdout: &mut BufWriter::new(io::stdout()),
         stderr: &mut io::stderr(),
         screen: Screen::of_process(),
         quiet: false,
         color: ColorChoice::Auto,
-        signals: Signals::default(),
+        signals,
         drawn: false,
     };
     run_with(args, std::env::var_os("FASTSESSION_DB"), &mut console, &open::existing)
@@ -114,7 +117,7 @@ fn run_with(
 
 fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build()
         .map_err(|e| Failure::new(exit::FAILED, "cannot start").because(e.to_string()))?;
     runtime.block_on(command)
@@ -142,22 +145,31 @@ async fn execute(
     let wait = line.global.wait;
     let now = Clock::system().now();
     if let Some(verb) = line.verb.on_file() {
-        let mut file = FileContext { location: &location, wait, console, format, now, verb };
+        let other = match &line.verb {
+            Verb::Backup(args) => Some(&*args.file),
+            Verb::Restore(args) => Some(&*args.file),
+            _ => None,
+        };
+        let mut file = FileContext { location: &location, wait, console, format, now, verb, other };
         return commands::on_file(&line.verb, &mut file);
     }
+    let source = match &line.verb {
+        Verb::Import(args) => Some(commands::import::Source::open(args, console)?),
+        _ => None,
+    };
     let store = open::open(opener, &location, line.global.wait, &console.program)?;
     let note = note::of(&line.verb, store.clock().now());
     let context = Context { store: &*store, console, format, note };
-    let outcome = match &line.verb {
-        Verb::List(args) => commands::list::run(args, context).await,
-        Verb::Inspect(args) => commands::inspect::run(args, context).await,
-        Verb::Expire(args) => commands::expire::run(args, context).await,
-        Verb::Purge(args) => commands::purge::run(args, context).await,
-        Verb::Key(verb) => commands::key::run(verb, context).await,
-        Verb::Stats(args) => commands::stats::run(args, context).await,
-        Verb::Log(args) => commands::log::run(args, context).await,
-        Verb::Export(args) => commands::export::run(args, context).await,
-        Verb::Import(args) => commands::import::run(args, context).await,
+    let outcome = match (&line.verb, source) {
+        (Verb::List(args), _) => commands::list::run(args, context).await,
+        (Verb::Inspect(args), _) => commands::inspect::run(args, context).await,
+        (Verb::Expire(args), _) => commands::expire::run(args, context).await,
+        (Verb::Purge(args), _) => commands::purge::run(args, context).await,
+        (Verb::Key(verb), _) => commands::key::run(verb, context).await,
+        (Verb::Stats(args), _) => commands::stats::run(args, context).await,
+        (Verb::Log(args), _) => commands::log::run(args, context).await,
+        (Verb::Export(args), _) => commands::export::run(args, context).await,
+        (Verb::Import(_), Some(source)) => commands::import::run(source, context).await,
         // Done above.
         _ => Ok(exit::DONE),
     };

@@ -25,12 +25,12 @@ pub(crate) fn of(verb: &Verb, now: Timestamp) -> Option<Note> {
             ("purge", of_filter(&args.filter, now).join(" "), &args.reason)
         }
         Verb::Import(args) => ("import", args.file.display().to_string(), &args.reason),
-        Verb::Key(KeyVerb::Rotate { retire_after, reason, .. }) => {
-            ("key rotate", of_retire_after(*retire_after), reason)
+        Verb::Key(KeyVerb::Rotate(new)) => {
+            ("key rotate", of_retire_after(new.retire_after), &new.reason)
         }
         // Not the file's name: it may tell where secrets are kept.
-        Verb::Key(KeyVerb::Import { retire_after, reason, .. }) => {
-            ("key import", of_retire_after(*retire_after), reason)
+        Verb::Key(KeyVerb::Import { replacing: new, .. }) => {
+            ("key import", of_retire_after(new.retire_after), &new.reason)
         }
         Verb::Key(KeyVerb::Retire { key, reason, .. }) => ("key retire", key.clone(), reason),
         _ => return None,

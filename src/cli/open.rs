@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::exit::{self, Failure, Outcome};
+use super::holders;
 use crate::error::{Error, Result};
 use crate::store::{RedbStore, RedbStoreBuilder, SessionStore};
 
@@ -68,10 +69,14 @@ impl Location {
         if error.is_not_found() {
             return self.missing(program);
         }
-        let is_corrupt = error.is_corrupt();
+        let (is_corrupt, is_in_use) = (error.is_corrupt(), error.is_in_use());
         let mut failure = Failure::from(error);
         if is_corrupt && self.url().is_none() {
             failure = failure.next("keep the file as it is; `check` says what is damaged");
+        }
+        if is_in_use && self.url().is_none() {
+            let holders = holders::of(&self.path);
+            failure.why = if holders.is_empty() { failure.why } else { Some(holders.join(", ")) };
         }
         let path = self.shown();
         if !failure.what.contains(&path) {

@@ -1,9 +1,10 @@
 //! Work that may take longer than a second: how far it is, and how to stop it.
 //!
-//! A command that works in steps begins [`Work`] and reports each step to it. After the first
-//! second a person at a terminal sees how far it is, how fast, and how long it will take. Ctrl-C and
-//! SIGTERM are noted from the beginning on: the command stops before its next step, with what is
-//! done done, and says so with [`Work::stopped`].
+//! A command that works in steps begins [`Work`] and reports each step to it; one that waits for a
+//! call on the whole file follows what that tells of itself. After the first second a person at a
+//! terminal sees how far it is, how fast, and how long it will take. Ctrl-C and SIGTERM are noted
+//! from the beginning on: the command stops before its next step, with what is done done, and says
+//! so with [`Work::stopped`].
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use super::console::Console;
 use super::exit::Failure;
 use super::report;
 use super::signals::Signals;
+use crate::store::{Progress, Step};
 
 /// Nothing is drawn for what is done by then.
 const QUIET_FOR: Duration = Duration::from_secs(1);
@@ -22,7 +24,7 @@ const BAR: u8 = 24;
 /// What is counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unit {
-    Sessions,
+    Rows,
     Bytes,
 }
 
@@ -35,17 +37,19 @@ pub(crate) struct Work {
     part: Option<f64>,
     done: u64,
     began: Instant,
+    /// When what is done now began.
+    step_began: Instant,
     drawn: Instant,
     signals: Signals,
 }
 
-#[allow(dead_code, reason = "each verb uses what it knows")]
 impl Work {
     /// `doing` is what a person reads: `purging`.
     pub(crate) fn begin(console: &Console<'_>, doing: &'static str, unit: Unit) -> Self {
         console.signals.listen();
         let (began, signals) = (Instant::now(), console.signals.clone());
-        Self { doing, unit, total: None, part: None, done: 0, began, drawn: began, signals }
+        let (step_began, drawn) = (began, began);
+        Self { doing, unit, total: None, part: None, done: 0, began, step_began, drawn, signals }
     }
 
     /// The same, where it is known how much there is to do.
@@ -62,21 +66,55 @@ impl Work {
     /// One more step is done: `by` more. Breaks if it was the last one, because of a signal.
     pub(crate) fn advance(&mut self, console: &mut Console<'_>, by: u64) -> ControlFlow<()> {
         self.done += by;
-        let now = Instant::now();
-        let elapsed = now - self.began;
-        if console.draws() && elapsed >= QUIET_FOR && now - self.drawn >= REDRAWN_EVERY {
-            self.drawn = now;
-            let line = self.line(elapsed, usize::from(console.screen.width));
-            console.draw(&line);
-        }
-        if self.signals.received().is_some() {
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
+        self.draw(console);
+        self.goes_on()
     }
 
-    pub(crate) fn is_interrupted(&self) -> bool {
-        self.signals.received().is_some()
+    /// Takes over how far a call on the whole file is. Breaks because of a signal.
+    pub(crate) fn follow(&mut self, console: &mut Console<'_>, call: &Progress) -> ControlFlow<()> {
+        if let Some((step, done, total)) = call.now() {
+            let (doing, unit) = shown(step);
+            if self.doing != doing {
+                (self.doing, self.unit, self.step_began) = (doing, unit, Instant::now());
+            }
+            (self.done, self.total) = (done, Some(total));
+            self.draw(console);
+        }
+        self.goes_on()
+    }
+
+    /// Breaks if a signal came.
+    pub(crate) fn goes_on(&self) -> ControlFlow<()> {
+        match self.signals.received() {
+            Some(_) => ControlFlow::Break(()),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn draw(&mut self, console: &mut Console<'_>) {
+        let now = Instant::now();
+        let is_due = now - self.began >= QUIET_FOR && now - self.drawn >= REDRAWN_EVERY;
+        if is_due && console.draws() {
+            self.drawn = now;
+            let line = self.line(now - self.step_began, usize::from(console.screen.width));
+            console.draw(&line);
+        }
+    }
+
+    /// The failure of a command whose call on the whole file a signal stopped. `kept` says what is
+    /// as it was.
+    pub(crate) fn cancelled(&self, kept: &str) -> Failure {
+        let far = match self.total {
+            Some(total) => {
+                let amount = |value| self.amount(value);
+                format!(", {} of {} done", amount(self.done.min(total)), amount(total))
+            }
+            None => String::new(),
+        };
+        let code = self.signals.received().unwrap_or(super::exit::INTERRUPTED);
+        Failure::new(code, format!("interrupted while {}{far}", self.doing))
+            .because(kept)
+            .next("repeat the command to begin again")
     }
 
     /// The failure of a command that a signal stopped. `done` says how far it came, `next` how to
@@ -89,10 +127,7 @@ impl Work {
     }
 
     fn line(&self, elapsed: Duration, width: usize) -> String {
-        let amount = |value: u64| match self.unit {
-            Unit::Sessions => grouped(value),
-            Unit::Bytes => report::size(value),
-        };
+        let amount = |value| self.amount(value);
         let rate = rate(self.done, elapsed);
         let part = match self.total {
             #[allow(clippy::cast_precision_loss, reason = "drawn with two digits")]
@@ -116,6 +151,24 @@ impl Work {
         );
         // The last column stays free, so that no terminal wraps the line.
         line.chars().take(width.saturating_sub(1)).collect()
+    }
+
+    fn amount(&self, value: u64) -> String {
+        match self.unit {
+            Unit::Rows => grouped(value),
+            Unit::Bytes => report::size(value),
+        }
+    }
+}
+
+/// What a person reads of it.
+fn shown(step: Step) -> (&'static str, Unit) {
+    match step {
+        Step::Copying => ("copying", Unit::Bytes),
+        Step::Comparing => ("comparing rows", Unit::Rows),
+        Step::Writing => ("writing records", Unit::Rows),
+        // Also what a later version may add.
+        _ => ("verifying pages", Unit::Bytes),
     }
 }
 
@@ -180,7 +233,7 @@ mod tests {
 
     fn long_ago(mut work: Work) -> Work {
         work.began -= Duration::from_secs(10);
-        work.drawn = work.began;
+        (work.drawn, work.step_began) = (work.began, work.began);
         work
     }
 
@@ -188,7 +241,7 @@ mod tests {
     fn a_person_sees_how_far_how_fast_and_how_long() {
         let screen = Screen { stderr: true, width: 80, ..Screen::default() };
         let ((), seen) = with_console(screen, |console| {
-            let mut work = long_ago(Work::begin(console, "purging", Unit::Sessions).of(40_000));
+            let mut work = long_ago(Work::begin(console, "purging", Unit::Rows).of(40_000));
             let _ = work.advance(console, 10_000);
             console.note("removed");
         });
@@ -211,7 +264,7 @@ mod tests {
     #[test]
     fn nobody_else_sees_anything() {
         let ((), seen) = with_console(Screen::default(), |console| {
-            let mut work = long_ago(Work::begin(console, "purging", Unit::Sessions));
+            let mut work = long_ago(Work::begin(console, "purging", Unit::Rows));
             let _ = work.advance(console, 1);
         });
         assert_eq!(seen, "");
@@ -220,12 +273,29 @@ mod tests {
     #[test]
     fn a_signal_stops_it_before_the_next_step() {
         let (failure, _) = with_console(Screen::default(), |console| {
-            let mut work = Work::begin(console, "purging", Unit::Sessions);
-            assert!(work.advance(console, 1).is_break() && work.is_interrupted());
+            let mut work = Work::begin(console, "purging", Unit::Rows);
+            assert!(work.goes_on().is_break() && work.advance(console, 1).is_break());
             work.stopped("removed 1 session", "repeat the command to go on")
         });
         assert_eq!(failure.code, INTERRUPTED);
         assert_eq!(failure.what, "interrupted: removed 1 session");
+    }
+
+    #[test]
+    fn a_call_on_the_whole_file_is_followed_from_step_to_step() {
+        let screen = Screen { stderr: true, width: 80, ..Screen::default() };
+        let (failure, seen) = with_console(screen, |console| {
+            let mut work = long_ago(Work::begin(console, "checking", Unit::Rows));
+            let call = Progress::default();
+            assert!(work.follow(console, &call).is_break());
+            assert!(work.cancelled("kept").what.ends_with("interrupted while checking"));
+            call.begin(Step::Verifying, 8 << 20);
+            call.advance(2 << 20).unwrap();
+            assert!(work.follow(console, &call).is_break());
+            work.cancelled("the file is as it was")
+        });
+        assert!(seen.starts_with("verifying pages [######"), "{seen:?}");
+        assert_eq!(failure.what, "interrupted while verifying pages, 2.0 MiB of 8.0 MiB done");
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use super::args::{FilterArgs, StateArg};
+use super::console::Console;
 use super::exit::{self, Failure, Outcome};
-use super::report::escape;
+use super::progress::{Unit, Work};
+use super::report::{counted, escape};
 use crate::id::{IdPrefix, SessionId};
 use crate::record::State;
 use crate::store::{Answer, Filter, Page, Query, SessionStore, Summary};
@@ -76,6 +78,15 @@ pub(crate) struct Count {
     pub(crate) live: u64,
 }
 
+impl Count {
+    fn add<'a>(&mut self, sessions: impl Iterator<Item = &'a Summary>) {
+        for session in sessions {
+            self.matched += 1;
+            self.live += u64::from(session.state == State::Live);
+        }
+    }
+}
+
 /// The same, unless more than `most` match.
 pub(crate) async fn count_up_to(
     store: &dyn SessionStore,
@@ -85,9 +96,7 @@ pub(crate) async fn count_up_to(
     let mut pages = Pages::new(store, filter, PAGE);
     let mut count = Count::default();
     while let Some(page) = pages.next().await? {
-        count.matched += page.sessions.len() as u64;
-        let live = page.sessions.iter().filter(|session| session.state == State::Live);
-        count.live += live.count() as u64;
+        count.add(page.sessions.iter());
         if count.matched > most {
             return Ok(None);
         }
@@ -98,14 +107,19 @@ pub(crate) async fn count_up_to(
 pub(crate) async fn count(
     store: &dyn SessionStore,
     filter: Filter,
+    console: &mut Console<'_>,
     mut wanted: impl FnMut(&Summary) -> bool,
 ) -> Outcome<Count> {
-    let mut pages = Pages::new(store, filter, PAGE);
+    let mut work = Work::begin(console, "counting", Unit::Rows);
+    let mut pages = Pages::new(store, filter, LONG_PAGE);
     let mut count = Count::default();
     while let Some(page) = pages.next().await? {
-        for session in page.sessions.iter().filter(|session| wanted(session)) {
-            count.matched += 1;
-            count.live += u64::from(session.state == State::Live);
+        count.add(page.sessions.iter().filter(|session| wanted(session)));
+        let Some(next) = &page.next else { break };
+        work.reach(part_before(next));
+        if work.advance(console, page.sessions.len() as u64).is_break() {
+            let done = format!("counted {}", counted(count.matched, "session"));
+            return Err(work.stopped(&done, "repeat the command to begin again"));
         }
     }
     Ok(count)

@@ -10,9 +10,19 @@ use crate::expiry::Timestamp;
 const UNITS: [(&str, u64); 5] =
     [("w", 7 * 24 * 3600), ("d", 24 * 3600), ("h", 3600), ("m", 60), ("s", 1)];
 
+const EXPECTED: &str = "expected a duration such as 30m, 7d or 1h30m";
+const TOO_LONG: &str = "this duration is too long";
+const NEGATIVE: &str = "a duration is never negative";
+
 /// Reads `30m`, `7d` or `1h30m`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    const EXPECTED: &str = "expected a duration such as 30m, 7d or 1h30m";
+    duration(text).map_err(Into::into)
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    if text.strip_prefix('-').is_some_and(|rest| duration(rest).is_ok()) {
+        return Err(NEGATIVE);
+    }
     let mut rest = text;
     let mut total = 0_u64;
     while !rest.is_empty() {
@@ -22,14 +32,15 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
             .iter()
             .find_map(|(unit, seconds)| after.strip_prefix(unit).map(|after| (*seconds, after)));
         let (seconds, after) = seconds.ok_or(EXPECTED)?;
-        let number: u64 = number.parse().map_err(|_| EXPECTED)?;
+        let number: u64 =
+            number.parse().map_err(|_| if digits > 0 { TOO_LONG } else { EXPECTED })?;
         total = number
             .checked_mul(seconds)
             .and_then(|seconds| total.checked_add(seconds))
-            .ok_or("this duration is too long")?;
+            .ok_or(TOO_LONG)?;
         rest = after;
     }
-    if text.is_empty() { Err(EXPECTED.into()) } else { Ok(Duration::from_secs(total)) }
+    if text.is_empty() { Err(EXPECTED) } else { Ok(Duration::from_secs(total)) }
 }
 
 /// A point in time: so long ago, or an instant.
@@ -52,8 +63,10 @@ impl FromStr for When {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(duration) = parse_duration(text) {
-            return Ok(Self::Ago(duration));
+        match duration(text) {
+            Ok(duration) => return Ok(Self::Ago(duration)),
+            Err(why @ (TOO_LONG | NEGATIVE)) => return Err(why.into()),
+            Err(_) => {}
         }
         let at: jiff::Timestamp = text.parse().map_err(
             |_| "expected a duration (30m, 7d, 1h30m) or an instant (2026-01-31T08:00:00Z)",
@@ -116,6 +129,12 @@ mod tests {
         for wrong in ["", "30", "m", "1h30", "-1h", "1.5h", "1 h", "1y", "ß", "99999999999999999w"]
         {
             assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(seconds("-1h"), Err(NEGATIVE.into()));
+        assert_eq!(seconds("9999999999999999999999s"), Err(TOO_LONG.into()));
+        assert_eq!(seconds("99999999999999w"), Err(TOO_LONG.into()));
+        for (wrong, why) in [("-1h", NEGATIVE), ("99999999999999w", TOO_LONG)] {
+            assert_eq!(wrong.parse::<When>(), Err(why.into()));
         }
     }
 

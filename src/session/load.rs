@@ -14,6 +14,7 @@ use crate::keyring::{KeyRing, Refusal, Unsealed, unseal};
 use crate::origin::Origin;
 use crate::record::Absence;
 use crate::store::{Access, Answer, Freshness, Loaded};
+use crate::watch;
 
 /// What became of the carried cookie.
 struct Conclusion {
@@ -139,7 +140,10 @@ impl Shared {
         let found = Found { id: unsealed.token.id(), unsealed, at: access.at };
         match self.store.load(&found.id, &access).now() {
             Ok(loaded) => Tried::Concluded(loaded.map(|loaded| self.choice(found, loaded))),
-            Err(answer) => Tried::Loading(found, answer),
+            Err(answer) => {
+                let answer = watch::loading(answer, &found.id);
+                Tried::Loading(found, answer)
+            }
         }
     }
 
@@ -212,7 +216,7 @@ impl Shared {
         let tokens = verified.tokens.iter_mut().map_while(Option::take);
         for Unsealed { token, signed_by_active, .. } in tokens {
             let id = token.id();
-            match self.own(self.store.load(&id, access).await?) {
+            match self.own(watch::loading(self.store.load(&id, access), &id).await?) {
                 Loaded::Live(record) if live.is_none() => {
                     let found = Live { id, token: Some(token), record, read_at: access.at };
                     live = Some((found, !signed_by_active));

@@ -16,12 +16,12 @@ use crate::expiry::{Timeouts, Timestamp};
 use crate::header::HeaderOptions;
 use crate::id::SessionId;
 use crate::keyring::{KeyRing, Scope};
-use crate::meter;
 use crate::record::Record;
 use crate::store::{
     Access, Answer, Commit, DEFAULT_MAX_DATA_BYTES, Freshness, Loaded, Op, Outcome, SessionCap,
     SessionStore,
 };
+use crate::watch;
 
 /// How long a request that carries the token of a renewed or destroyed session is taken for one
 /// running beside the renewal.
@@ -142,7 +142,7 @@ impl Shared {
     }
 
     pub(crate) async fn load(&self, id: &SessionId) -> Result<Loaded> {
-        self.store.load(id, &self.access()).await
+        watch::loading(self.store.load(id, &self.access()), id).await
     }
 
     /// Whether the session lives in a state of the store no older than this call; a load may
@@ -160,9 +160,8 @@ impl Shared {
 
     /// Hands a commit to the store; the answer may be awaited later.
     pub(crate) fn ask(&self, id: SessionId, op: Op) -> Answer<Outcome> {
-        meter::asked(&op);
         let (access, max_data_bytes) = (self.access(), self.settings.max_data_bytes);
-        self.store.commit(Commit { id, access, max_data_bytes, op })
+        watch::commit(&*self.store, Commit { id, access, max_data_bytes, op })
     }
 
     /// Records activity at `at`, unless some was recorded within the touch interval.

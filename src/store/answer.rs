@@ -35,6 +35,10 @@ impl<T> Answer<T> {
         Self(Inner::Pending(Box::pin(answer)))
     }
 
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self.0, Inner::Ready(_))
+    }
+
     /// The answer if it is there, the future again if it is not.
     pub fn now(self) -> std::result::Result<Result<T>, Self> {
         match self.0 {

@@ -35,7 +35,7 @@ pub(super) fn open<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8]> {
     }
 }
 
-fn checksum(key: &[u8], payload: &[u8]) -> u64 {
+pub(super) fn checksum(key: &[u8], payload: &[u8]) -> u64 {
     // The key becomes the seed, so that the payload is hashed where it lies, in one pass.
     XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(key), payload)
 }

@@ -1,7 +1,8 @@
 //! What became of sessions, told to who asks: for an audit log, or to act on endings.
 //!
-//! A store tells what it did itself, once that is durable, in the order of its commits. Nothing is
-//! made or kept while nobody listens.
+//! A store tells what it did itself, once that is durable, in the order of its commits; one on a
+//! server also what its like in other processes did, as they tell it. Nothing is made or kept while
+//! nobody listens.
 
 use std::sync::OnceLock;
 
@@ -60,7 +61,8 @@ pub enum EventKind {
     },
     /// The listener was too slow, and so many events are lost to it.
     Missed {
-        /// How many.
+        /// How many; 0 if nobody knows, because the connection over which other processes tell
+        /// theirs was broken.
         count: u64,
     },
 }
@@ -143,6 +145,12 @@ impl Hub {
         Notes(heard.then(Vec::new))
     }
 
+    /// Whether anybody listens.
+    #[cfg(feature = "redis")]
+    pub(crate) fn is_heard(&self) -> bool {
+        self.0.get().is_some_and(|sender| sender.receiver_count() > 0)
+    }
+
     /// To be called once what was noted is durable, and without a lock.
     pub(crate) fn tell(&self, notes: Notes) {
         let Some(sender) = self.0.get() else { return };
@@ -158,6 +166,24 @@ impl Hub {
 pub(crate) struct Notes(Option<Vec<Event>>);
 
 impl Notes {
+    /// Of events that others are told, whoever listens here.
+    #[cfg(feature = "redis")]
+    pub(crate) fn for_others() -> Self {
+        Self(Some(Vec::new()))
+    }
+
+    /// What was noted.
+    #[cfg(feature = "redis")]
+    pub(crate) fn events(&self) -> &[Event] {
+        self.0.as_deref().unwrap_or_default()
+    }
+
+    /// What somebody else noted.
+    #[cfg(feature = "redis")]
+    pub(crate) fn of(events: Vec<Event>) -> Self {
+        Self(Some(events))
+    }
+
     /// What these rows, written in one step, come to.
     pub(crate) fn wrote<'a>(&mut self, writes: impl Iterator<Item = &'a Write> + Clone) {
         let Some(events) = &mut self.0 else { return };

@@ -59,8 +59,8 @@ mod transfer;
 pub(crate) use self::redb::read_values;
 #[cfg(feature = "redb")]
 pub use self::redb::{
-    BackedUp, CheckReport, Compacted, Damage, Durability, Finding, Migrated, RedbStore,
-    RedbStoreBuilder, Repaired, Restored,
+    BackedUp, CheckReport, Compacted, Damage, Durability, Finding, Migrated, Progress, RedbStore,
+    RedbStoreBuilder, Repaired, Restored, Step,
 };
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreBuilder};
@@ -71,7 +71,9 @@ pub use filter::{Filter, Summary};
 pub use log::{LOG_ENTRIES, LogEntry, MAX_NOTE_BYTES, Note, Tally};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use operations::{Expired, Purged, Selector};
-pub(crate) use operations::{PURGE_STEP, expire, health, purge, sessions_of};
+#[cfg(feature = "cli")]
+pub(crate) use operations::{FEWER, PURGE_STEP, end_ids};
+pub(crate) use operations::{expire, health, purge, sessions_of};
 pub use transfer::{Admission, Import, Imported, Records, Remove, admit, settled};
 
 /// How long a header is kept after its session ended, unless configured: 24 hours.
@@ -169,10 +171,14 @@ pub trait SessionStore: Send + Sync + 'static {
     /// What becomes of sessions from now on; `None`, by default, if this store tells nothing.
     ///
     /// What this store does is told once it is durable, whoever asks for it: the application, its
-    /// sweeping, the cap. What other processes do to the same sessions is not told, except for
-    /// what they left to do: rows that this store sweeps, or that it finds ended together with many
-    /// others. Nor is what is imported, or what a full [`MemoryStore`] lets go. To hear of everything, listen in every process; the command-line tool's changes are
-    /// in its [`log`](Self::log). [`Session::ended`](crate::Session::ended) tells the end of one session, whoever ends it.
+    /// sweeping, the cap. What other processes do to the same sessions is told by a `RedisStore`,
+    /// as far as they can be heard: over a channel of the server, from a moment after the call on,
+    /// and with [`EventKind::Missed`] in place of what a broken connection kept back. Other stores
+    /// do not tell it, except for what was left to do: rows that this store sweeps, or that it
+    /// finds ended together with many others. To hear of everything, listen in every process; the
+    /// command-line tool's changes of a file are in its [`log`](Self::log). What is imported, or
+    /// what a full [`MemoryStore`] lets go, is never told.
+    /// [`Session::ended`](crate::Session::ended) tells the end of one session, whoever ends it.
     fn events(&self) -> Option<Events> {
         None
     }
@@ -616,6 +622,9 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
     }
     fn log(&self, limit: usize) -> Answer<Vec<LogEntry>> {
         (**self).log(limit)
+    }
+    fn events(&self) -> Option<Events> {
+        (**self).events()
     }
     fn close(&self) -> Answer<()> {
         (**self).close()

@@ -6,6 +6,8 @@ use crate::id::SessionId;
 use crate::record::EndedBy;
 
 const PAGE: usize = 500;
+/// What part of it is tried next where there is no room.
+pub(crate) const FEWER: usize = 8;
 /// Most rows one step of a purge removes; where time matters, a store bounds that too.
 pub(crate) const PURGE_STEP: usize = 2000;
 /// Sessions of one user that are counted before one commit ends them.
@@ -171,18 +173,30 @@ async fn end_matching<S: SessionStore + ?Sized>(
     }
 }
 
-async fn end_ids<S: SessionStore + ?Sized>(
+/// Ends the sessions of `ids` that match, some at a time.
+pub(crate) async fn end_ids<S: SessionStore + ?Sized>(
     store: &S,
     ids: Vec<SessionId>,
     filter: Filter,
     by: EndedBy,
 ) -> Result<Expired> {
     let mut total = Expired { ended: Some(0), already_over: 0 };
-    for ids in ids.chunks(PAGE) {
-        let target = Target::Sessions { ids: ids.to_vec(), filter: filter.clone() };
+    let (mut left, mut most) = (&ids[..], PAGE);
+    while !left.is_empty() {
+        let (some, rest) = left.split_at(left.len().min(most));
+        let target = Target::Sessions { ids: some.to_vec(), filter: filter.clone() };
         let end = End { target, except: None, by, at: store.clock().now() };
-        let report = store.end(end).await?;
+        let report = match store.end(end).await {
+            Ok(report) => report,
+            // Nothing was changed: what a store keeps free for endings is enough for fewer.
+            Err(error) if error.is_full() && some.len() > 1 => {
+                most = some.len().div_ceil(FEWER);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         total.add(Expired { ended: Some(report.ended), already_over: report.already_over });
+        left = rest;
     }
     Ok(total)
 }

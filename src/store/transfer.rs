@@ -98,8 +98,10 @@ pub enum Admission {
 /// Decides about a record that comes in, where `there` is what is stored under its ID, as
 /// [`settled`]. `endings` are those that concern its user, `generation` is the store's.
 ///
-/// A session that began before its user's sessions, or everyone's, were ended here is not brought
-/// back, though its record is gone.
+/// A session that began before everyone's sessions, or its user's, were ended here is not brought
+/// back, though its record is gone; that of a user only as long as the store has that ending, which
+/// is until each record it ended says so itself. One that ended otherwise is not known any more
+/// once its record is gone.
 pub fn admit(
     record: &Record,
     there: Option<&Record>,

@@ -1,7 +1,10 @@
 //! Their records as ours, and back.
 
-use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::time::Duration;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use tower_sessions_core::session::{Id, Record as TowerRecord};
 use tower_sessions_core::session_store::Error as TowerError;
@@ -9,13 +12,16 @@ use tower_sessions_core::session_store::Error as TowerError;
 use super::{Data, tower_error};
 use crate::expiry::{Timeouts, Timestamp};
 use crate::id::SessionId;
-use crate::record;
+use crate::record::Record;
 use crate::store::Draft;
 use crate::value;
 
 /// Keeps these IDs apart from those of our own tokens.
 const LABEL: &[u8] = b"fastsession tower-sessions id\0";
-const NANOS_PER_MILLI: i128 = 1_000_000;
+const NANOS_PER_MILLI: u32 = 1_000_000;
+/// What a record's `expiry_date` has beyond the millisecond that ours are exact to, in nanoseconds,
+/// so that theirs come back as they were. Kept with the data, and taken out of it again.
+const EXPIRY_REST: &str = "tower-sessions.expiry_ns";
 
 /// One way: their ID is the secret in the cookie.
 pub(super) fn id_of(id: &Id) -> SessionId {
@@ -31,9 +37,16 @@ pub(super) fn draft_of(
 ) -> Result<Draft, TowerError> {
     let mut draft = Draft::default();
     draft.changes.clear();
+    if record.data.contains_key(EXPIRY_REST) {
+        let reserved = format!("the key {EXPIRY_REST:?} is kept for the expiry date");
+        return Err(TowerError::Encode(reserved));
+    }
+    let rest = record.expiry_date.nanosecond() % NANOS_PER_MILLI;
+    if rest > 0 {
+        set(&mut draft, EXPIRY_REST, &rest)?;
+    }
     for (key, value) in &record.data {
-        let value = value::encode(key, value).map_err(tower_error)?;
-        draft.changes.set(key, value).map_err(tower_error)?;
+        set(&mut draft, key, value)?;
     }
     let deadline = timestamp_of(record.expiry_date);
     // In whole seconds, and never the earlier one of the two.
@@ -42,20 +55,30 @@ pub(super) fn draft_of(
     Ok(draft)
 }
 
-pub(super) fn data_of(data: record::Data<'_>) -> Result<Data, TowerError> {
-    data.iter()
-        .map(|(key, value)| Ok((key.into(), value::decode(key, value).map_err(tower_error)?)))
-        .collect()
+fn set(draft: &mut Draft, key: &str, value: &impl Serialize) -> Result<(), TowerError> {
+    let value = value::encode(key, value).map_err(tower_error)?;
+    draft.changes.set(key, value).map_err(tower_error)
+}
+
+/// The other way round.
+pub(super) fn record_of(id: Id, record: &Record) -> Result<TowerRecord, TowerError> {
+    let mut data: Data = HashMap::new();
+    let mut nanos = i128::from(record.absolute_at().as_millis()) * i128::from(NANOS_PER_MILLI);
+    for (key, value) in record.data().iter() {
+        if key == EXPIRY_REST {
+            nanos += i128::from(value::decode::<u32>(key, value).map_err(tower_error)?);
+        } else {
+            data.insert(key.into(), value::decode(key, value).map_err(tower_error)?);
+        }
+    }
+    let expiry_date = OffsetDateTime::from_unix_timestamp_nanos(nanos)
+        .map_err(|error| TowerError::Decode(error.to_string()))?;
+    Ok(TowerRecord { id, data, expiry_date })
 }
 
 /// To the millisecond, rounded down.
 fn timestamp_of(time: OffsetDateTime) -> Timestamp {
-    let millis = time.unix_timestamp_nanos().div_euclid(NANOS_PER_MILLI);
+    let millis = time.unix_timestamp_nanos().div_euclid(NANOS_PER_MILLI.into());
     // The range of `OffsetDateTime` is some ten thousand years.
     Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
-}
-
-pub(super) fn from_timestamp(at: Timestamp) -> Result<OffsetDateTime, TowerError> {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.as_millis()) * NANOS_PER_MILLI)
-        .map_err(|error| TowerError::Decode(error.to_string()))
 }

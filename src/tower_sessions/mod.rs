@@ -28,7 +28,9 @@
 //! - Each key of a session is a value of its own, as if written by [`Session`](crate::Session).
 //! - A tower-sessions ID is the secret in its cookie. What is stored is a hash of it: the file gives
 //!   away no ID that a cookie could carry.
-//! - The record is over at its `expiry_date`, to the millisecond, and when somebody ended it.
+//! - The record is over at its `expiry_date`, to the millisecond, and when somebody ended it. The
+//!   date comes back exactly: what it has beyond the millisecond is kept with the data, as
+//!   `tower-sessions.expiry_ns`, a key that the application cannot use.
 //! - [`Store::user_from`] says who is signed in, so that `store.expire(Selector::user("7"))` and
 //!   `fastsession expire --user 7` end a user's sessions.
 //!
@@ -52,6 +54,13 @@
 //! Logout wins even here: a session that was deleted, expired or ended is never saved back, a late
 //! `save` is an error. A new session never takes the place of another one.
 //!
+//! # Their own tests
+//!
+//! The tests that tower-sessions 0.14 publishes for its routes, and those of its memory store, are
+//! run against a session file, as they are but for the store. They pass, except one: it saves a
+//! session that was never created, and expects that to succeed. The program in the documentation
+//! of axum-login 0.18 is run the same way.
+//!
 //! # From tower-sessions to the native interface
 //!
 #![doc = include_str!("../../docs/tower-sessions.md")]
@@ -70,13 +79,14 @@ use tower_sessions_core::session_store::{
     Error as TowerError, ExpiredDeletion, Result as Outcomes,
 };
 
-use self::convert::{data_of, draft_of, from_timestamp, id_of};
+use self::convert::{draft_of, id_of, record_of};
 use crate::error::Error;
 use crate::expiry::{Timeouts, Timestamp};
 use crate::record::{EndedBy, Record};
 use crate::store::{
     Access, Commit, DEFAULT_MAX_DATA_BYTES, Loaded, Login, Op, Outcome, SessionStore, Sweep,
 };
+use crate::watch;
 
 /// The realm of these sessions, which keeps them apart from those of a
 /// [`SessionLayer`](crate::Session) on the same store.
@@ -151,12 +161,14 @@ impl<S: SessionStore> Store<S> {
     async fn commit(&self, id: &Id, at: Timestamp, op: Op) -> Result<Outcome, TowerError> {
         let (id, access) = (id_of(id), Access::at(at));
         let commit = Commit { id, access, max_data_bytes: self.max_data_bytes, op };
-        self.inner.commit(commit).await.map_err(tower_error)
+        watch::commit(&*self.inner, commit).await.map_err(tower_error)
     }
 
     /// The live session of `id`.
     async fn find(&self, id: &Id, at: Timestamp) -> Result<Option<Record>, TowerError> {
-        match self.inner.load(&id_of(id), &Access::at(at)).await.map_err(tower_error)? {
+        let id = id_of(id);
+        let loaded = watch::loading(self.inner.load(&id, &Access::at(at)), &id).await;
+        match loaded.map_err(tower_error)? {
             Loaded::Live(record) if record.realm() == Some(REALM) => Ok(Some(record)),
             _ => Ok(None),
         }
@@ -239,8 +251,7 @@ impl<S: SessionStore> tower_sessions_core::SessionStore for Store<S> {
         let at = self.inner.clock().now();
         let Some(record) = self.find(id, at).await? else { return Ok(None) };
         self.touch(id, &record, at);
-        let data = data_of(record.data())?;
-        Ok(Some(TowerRecord { id: *id, data, expiry_date: from_timestamp(record.absolute_at())? }))
+        record_of(*id, &record).map(Some)
     }
 
     async fn delete(&self, id: &Id) -> Outcomes<()> {

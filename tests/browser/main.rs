@@ -1,8 +1,8 @@
 //! The login example in a real browser: headless Chromium, driven over `WebDriver`.
 //!
 //! Skipped where `chromium` and `chromedriver` are not installed; what goes over TLS also needs
-//! `openssl` and `socat`. `FASTSESSION_SCREENSHOTS` names a folder where the pictures of the
-//! README are taken.
+//! `openssl` and `socat`. The pictures of the README are taken by
+//! `FASTSESSION_SCREENSHOTS=docs/images cargo test --test browser pictures`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stderr, reason = "what did not run is said")]
 

@@ -40,18 +40,23 @@ impl Server {
 
     /// The same, with more arguments.
     pub fn start_with(name: &str, file: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(example(name))
-            .arg("127.0.0.1:0")
-            .arg(file)
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::spawn(Command::new(example(name)).arg("127.0.0.1:0").arg(file).args(arguments))
+    }
+
+    /// The same on the server at `url`, in an environment.
+    pub fn start_under(name: &str, url: &str, environment: &[(&str, &std::ffi::OsStr)]) -> Self {
+        let environment = environment.iter().copied();
+        Self::spawn(Command::new(example(name)).args(["127.0.0.1:0", url]).envs(environment))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         // It says where it serves once it does.
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.strip_prefix("http://").and_then(|rest| rest.split(' ').next());
-        let address = address.unwrap_or_else(|| panic!("{name} does not serve: {line}")).to_owned();
+        let address =
+            address.unwrap_or_else(|| panic!("{command:?} does not serve: {line}")).to_owned();
         Self { child, address }
     }
 

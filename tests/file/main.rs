@@ -4,6 +4,7 @@
 mod backup;
 mod check;
 mod fixture;
+mod kills;
 mod log;
 mod pages;
 mod rebuild;

@@ -2,11 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use fastsession::store::{Access, Loaded};
 use fastsession::{RedbStore, Selector, SessionId, SessionStore};
@@ -15,7 +12,7 @@ use redb::{Database, ReadableTable, TableDefinition};
 use crate::check::SESSIONS;
 use crate::fixture::{Fixture, START, create, rounds, tool};
 
-fn sound(path: &Path) -> u64 {
+pub(crate) fn sound(path: &Path) -> u64 {
     let report = RedbStore::builder(path).check().unwrap();
     assert!(report.is_sound(), "{report:#?}");
     report.records
@@ -28,7 +25,7 @@ fn tamper(path: &Path, with: impl FnOnce(&redb::WriteTransaction)) {
     txn.commit().unwrap();
 }
 
-async fn filled(fixture: &Fixture, sessions: usize) -> Vec<SessionId> {
+pub(crate) async fn filled(fixture: &Fixture, sessions: usize) -> Vec<SessionId> {
     let store = fixture.open();
     let mut ids = Vec::new();
     for number in 0..sessions {
@@ -192,53 +189,6 @@ async fn a_damaged_file_is_not_compacted() {
     let before = fs::read(fixture.path()).unwrap();
     tool(&fixture.path(), &["compact"]).with_code(5);
     assert!(fs::read(fixture.path()).unwrap() == before);
-}
-
-/// Kills the tool at a random moment of what `args` do.
-fn killed(path: &Path, args: &[&str], after: Duration) -> bool {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fastsession"));
-    command.arg("--db").arg(path).args(args);
-    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = quiet.spawn().unwrap();
-    std::thread::sleep(after);
-    child.kill().unwrap();
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(!said.contains("error"), "{said}");
-    !child.wait().unwrap().success()
-}
-
-/// `FASTSESSION_KILLS` says how often each command is killed.
-#[tokio::test]
-async fn a_command_killed_at_any_moment_leaves_a_sound_file() {
-    let fixture = Fixture::new();
-    let path = fixture.path();
-    let kills = rounds("FASTSESSION_KILLS", 5);
-    let commands: [&[&str]; 4] = [
-        &["purge", "--reason", "killed"],
-        &["key", "rotate", "--retire-after", "0s", "--yes"],
-        &["compact"],
-        &["expire", "--anonymous", "--yes"],
-    ];
-    filled(&fixture, 1500).await;
-    for args in commands {
-        let mut hit = 0;
-        for kill in 0..kills {
-            if args[0] == "purge" {
-                tool(&path, &["expire", "--user", "alice", "--yes"]).with_code(0);
-                let store = fixture.open();
-                for _ in 0..100 {
-                    create(&store, Some("alice")).await;
-                }
-                store.close().await.unwrap();
-            }
-            let after = Duration::from_micros(1000 + (kill as u64 * 7919 + 13) % 60_000);
-            hit += usize::from(killed(&path, args, after));
-            sound(&path);
-            tool(&path, &["list", "--limit", "1"]).with_code(0);
-        }
-        println!("{args:?}: killed {hit} times of {kills}");
-    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fastsession::store::{Access, Commit, Draft, Loaded, Op, Outcome, SessionStore as _};
 use fastsession::{EndedBy, Error, RedisStore, Result, SessionId, SessionToken, Timestamp};
 
-use crate::server::{self, Cluster, Node};
+use crate::server::{self, Node};
 
 /// Short, so that a test need not wait long for what does not come.
 const WAIT: Duration = Duration::from_millis(600);
@@ -34,18 +34,18 @@ fn number(value: u64) -> Vec<u8> {
     [&[0xcf], &value.to_be_bytes()[..]].concat()
 }
 
-async fn created(store: &RedisStore) -> SessionId {
+pub async fn created(store: &RedisStore) -> SessionId {
     let id = SessionToken::generate().unwrap().id();
     let outcome = store.commit(commit(id, create(1))).await.unwrap();
     assert!(matches!(outcome, Outcome::Committed(_)));
     id
 }
 
-async fn is_live(store: &RedisStore, id: SessionId) -> Result<bool> {
+pub async fn is_live(store: &RedisStore, id: SessionId) -> Result<bool> {
     Ok(matches!(store.load(&id, &Access::at(now())).await?, Loaded::Live(_)))
 }
 
-async fn count(store: &RedisStore, id: SessionId) -> Result<u64> {
+pub async fn count(store: &RedisStore, id: SessionId) -> Result<u64> {
     let Loaded::Live(record) = store.load(&id, &Access::at(now())).await? else { return Ok(0) };
     let digits = record.data().get("n").map(|value| value[1..].try_into().unwrap());
     Ok(digits.map_or(0, u64::from_be_bytes))
@@ -67,7 +67,7 @@ async fn increment(store: &RedisStore, id: SessionId) -> Result<()> {
 }
 
 /// Counts while something goes wrong: what was acknowledged, and what nobody can say.
-async fn count_beside(
+pub async fn count_beside(
     store: &RedisStore,
     id: SessionId,
     trouble: impl FnOnce() + Send + 'static,
@@ -167,6 +167,9 @@ async fn a_replica_is_refused_and_a_primary_that_becomes_one_changes_nothing() {
     let end = Op::End { by: EndedBy::Application, grace: Duration::ZERO };
     let error = store.commit(commit(id, end)).await.unwrap_err();
     assert!(error.is_unavailable(), "{error:?}");
+    // Nor is it asked what it knew: the new primary may have ended the session since.
+    let error = is_live(&store, id).await.unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("replica"), "{error:?}");
     primary.cli(&["REPLICAOF", "NO", "ONE"]);
     let began = Instant::now();
     while store.commit(commit(id, Op::Merge(Draft::default()))).await.is_err() {
@@ -302,60 +305,4 @@ async fn rule_17_a_killed_server_loses_nothing_that_was_acknowledged() {
     assert!((done..=done + unknown).contains(&stored), "{stored}: {done} done, {unknown} unknown");
     assert!(errors.iter().any(Error::is_unavailable), "an outage without an error: {errors:?}");
     assert!(errors.iter().all(Error::is_store_failure), "{errors:?}");
-}
-
-/// While slots move, commands are redirected, and nobody notices.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slot_that_moves_takes_its_sessions_along() {
-    if !server::is_installed() {
-        return;
-    }
-    let cluster = Arc::new(Cluster::start());
-    let store = RedisStore::connect(&cluster.url()).unwrap();
-    let id = created(&store).await;
-    let moved = cluster.clone();
-    let (done, unknown, errors) = count_beside(&store, id, move || {
-        let (from, to) = moved.owner_and_another(&row_key(id));
-        moved.move_slot(&row_key(id), from, to);
-        moved.move_slot(&row_key(id), to, from);
-    })
-    .await;
-    assert!(errors.is_empty(), "{errors:?}");
-    let stored = count(&store, id).await.unwrap();
-    assert!(done > 0 && stored == done && unknown == 0, "{stored}: {done} done");
-}
-
-/// The key of a session's row in a cluster, as documented.
-fn row_key(id: SessionId) -> String {
-    format!("{{fastsession:{:02x}}}:s:{id}", id.as_bytes()[0] >> 2)
-}
-
-/// With the node of a session gone and no replica to take over, its users get an error in time,
-/// others are served.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_17_a_lost_node_is_an_error_for_its_sessions_only() {
-    if !server::is_installed() {
-        return;
-    }
-    let cluster = Cluster::start();
-    let wait = Duration::from_secs(2);
-    let store = RedisStore::builder(&cluster.url()).wait(wait).connect().unwrap();
-    let mut sessions = Vec::new();
-    for _ in 0..12 {
-        let id = created(&store).await;
-        sessions.push((id, cluster.owner_and_another(&row_key(id)).0));
-    }
-    let lost = sessions.iter().map(|(_, owner)| *owner).find(|owner| *owner != 0).unwrap();
-    cluster.nodes[lost].kill();
-    // Until the others know.
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    for (id, owner) in sessions {
-        let began = Instant::now();
-        let loaded = is_live(&store, id).await;
-        assert!(began.elapsed() < wait + Duration::from_secs(1), "{:?}", began.elapsed());
-        match loaded {
-            Ok(live) => assert!(live && owner != lost, "a lost session was concluded about"),
-            Err(error) => assert!(owner == lost && error.is_store_failure(), "{error:?}"),
-        }
-    }
 }

@@ -13,11 +13,17 @@ use crate::server::{self, Node};
 
 /// A counter with login, on the server at `url`, and a client of it.
 async fn serve(url: &str) -> Client {
-    let store = RedisStore::builder(url).wait(Duration::from_secs(1)).connect().unwrap();
+    serve_on(RedisStore::builder(url).wait(Duration::from_secs(1)).connect().unwrap()).await
+}
+
+/// The same on this store.
+pub async fn serve_on(store: RedisStore) -> Client {
     let sessions = SessionLayer::new(store).with_cookie(CookieOptions::insecure_http());
     let app = Router::new()
         .route("/session_test", get(count))
         .route("/login", get(async |session: Session| session.login("alice").await))
+        .route("/id", get(id))
+        .route("/free", get(async || "needs no session"))
         .layer(sessions);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -28,6 +34,10 @@ async fn serve(url: &str) -> Client {
 async fn count(session: Session) -> fastsession::Result<Json<Value>> {
     let count = session.update("test_counter", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
     Ok(Json(json!({ "test_counter": count })))
+}
+
+async fn id(session: Session) -> fastsession::Result<String> {
+    Ok(session.id().await?.map(|id| id.to_string()).unwrap_or_default())
 }
 
 /// Runs the tool on the server at `url`.
@@ -138,6 +148,49 @@ async fn rule_17_without_the_server_requests_get_503_and_keep_their_cookie() {
                 assert!(response.count() >= 2, "the session was lost");
                 break;
             }
+            assert!(began.elapsed() < Duration::from_secs(10), "it does not come back");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    })
+    .await
+    .unwrap();
+}
+
+/// A server that hangs costs the requests that need it their deadline, and no others anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_17_a_server_that_hangs_is_503_in_time_and_others_are_served() {
+    if !server::is_installed() {
+        return;
+    }
+    let node = Node::start(&["--enable-debug-command", "local"]);
+    let mut client = serve(&node.url()).await;
+    tokio::task::spawn_blocking(move || {
+        assert_eq!(client.get("/session_test").unwrap().count(), 1);
+        let port = node.port.to_string();
+        let mut sleeps = std::process::Command::new("redis-cli")
+            .args(["-p", &port, "DEBUG", "SLEEP", "3"])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut cookie_kept = client.cookie.clone();
+        let began = Instant::now();
+        loop {
+            let asked = Instant::now();
+            let response = client.get("/session_test").unwrap();
+            assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+            if response.status == 503 {
+                assert!(response.header("retry-after").is_some());
+                assert!(response.header("set-cookie").is_none());
+                break;
+            }
+            cookie_kept.clone_from(&client.cookie);
+            assert!(began.elapsed() < Duration::from_secs(3), "the server does not hang");
+        }
+        assert_eq!(client.get("/free").unwrap().status, 200);
+        assert_eq!(client.cookie, cookie_kept);
+        sleeps.wait().unwrap();
+        let began = Instant::now();
+        while client.get("/session_test").unwrap().status != 200 {
             assert!(began.elapsed() < Duration::from_secs(10), "it does not come back");
             std::thread::sleep(Duration::from_millis(20));
         }

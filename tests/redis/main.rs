@@ -7,8 +7,16 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/console.rs"]
+mod console;
 mod contract;
+mod counter;
+mod events;
 mod faults;
 mod live;
+mod messages;
+mod moving;
 mod server;
+#[cfg(feature = "redis-tls")]
+mod tls;
 mod warnings;

@@ -115,14 +115,19 @@ impl Drop for Node {
     }
 }
 
-/// Three nodes that share the slots.
+/// Three nodes that share the slots, and perhaps their replicas.
 pub struct Cluster {
     pub nodes: Vec<Node>,
 }
 
 impl Cluster {
     pub fn start() -> Self {
-        let options = [
+        Self::start_with(0, &[])
+    }
+
+    /// With so many replicas of each node, and more options.
+    pub fn start_with(replicas: usize, options: &[&str]) -> Self {
+        let own = [
             "--cluster-enabled",
             "yes",
             "--cluster-node-timeout",
@@ -130,23 +135,46 @@ impl Cluster {
             "--cluster-require-full-coverage",
             "no",
         ];
-        let nodes: Vec<_> = (0..3).map(|_| Node::start(&options)).collect();
+        let options = [&own[..], options].concat();
+        let nodes: Vec<_> = (0..3 * (1 + replicas)).map(|_| Node::start(&options)).collect();
         let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
         let made = Command::new("redis-cli")
             .args(["--cluster", "create"])
             .args(addresses)
-            .args(["--cluster-yes"])
+            .args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"])
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
         let cluster = Self { nodes };
         let began = Instant::now();
-        let is_up = |node: &Node| node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
+        let is_up = |node: &Node| {
+            let replicates = node.cli(&["INFO", "replication"]).contains("role:slave")
+                && !node.cli(&["INFO", "replication"]).contains("master_link_status:up");
+            node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok") && !replicates
+        };
         while !cluster.nodes.iter().all(is_up) {
             assert!(began.elapsed() < Duration::from_secs(30), "the cluster does not come up");
             std::thread::sleep(Duration::from_millis(50));
         }
         cluster
+    }
+
+    /// Until what was written to a node has reached its replica.
+    pub fn await_replicas(&self, node: usize) {
+        let info = || self.nodes[node].cli(&["INFO", "replication"]);
+        let field = |info: &str, name: &str| {
+            let place = info.find(name).map(|at| &info[at + name.len()..]);
+            place.and_then(|rest| rest.split(['\r', '\n', ',']).next()).unwrap_or("").to_owned()
+        };
+        let began = Instant::now();
+        loop {
+            let info = info();
+            if field(&info, ",offset=") == field(&info, "master_repl_offset:") {
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_secs(10), "no replica follows: {info}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub fn url(&self) -> String {
@@ -193,7 +221,7 @@ impl Cluster {
 }
 
 /// A port that was free a moment ago, with room for the cluster's second one.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     // Those given out are spread over a range that begins far below.
     loop {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,6 +1,7 @@
 //! axum-login on a session file: in this process, and the example with the command-line tool.
 
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use axum::body::Bytes;
@@ -9,34 +10,42 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
-struct Server {
-    child: Child,
-    address: String,
+/// Our example's program, built beside the tool.
+fn example() -> PathBuf {
+    let target = Path::new(env!("CARGO_BIN_EXE_fastsession")).parent().unwrap();
+    let path = target.join("examples/axum_login");
+    if !path.exists() {
+        let profile = if target.ends_with("release") { "release" } else { "dev" };
+        let build = ["build", "--example", "axum_login", "--profile", profile];
+        let features = ["--features", "tower-sessions"];
+        let built = Command::new(env!("CARGO")).args(build).args(features).status();
+        assert!(built.unwrap().success(), "the example does not build");
+    }
+    path
+}
+
+/// A server in a process of its own, killed when dropped.
+pub(super) struct Server {
+    pub(super) child: Child,
+    /// With its scheme.
+    pub(super) address: String,
 }
 
 impl Server {
-    fn start(file: &std::path::Path) -> Self {
-        let example = std::env::current_exe().unwrap();
-        // target/debug/deps/test → target/debug/examples/axum_login
-        let example = example.parent().unwrap().parent().unwrap().join("examples/axum_login");
-        let mut child = Command::new(&example)
+    fn start(file: &Path) -> Self {
+        let mut child = Command::new(example())
             .arg("127.0.0.1:0")
             .arg(file)
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|e| {
-                panic!(
-                    "{}: {e}; cargo build --features tower-sessions --examples",
-                    example.display()
-                )
-            });
+            .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.split_whitespace().next().unwrap().to_owned();
         Self { child, address }
     }
 
-    async fn ask(&self, path: &str, form: Option<&str>, cookie: Option<&str>) -> Answer {
+    pub(super) async fn ask(&self, path: &str, form: Option<&str>, cookie: Option<&str>) -> Answer {
         let url = format!("{}{path}", self.address);
         let mut request = match form {
             Some(_) => {
@@ -73,14 +82,14 @@ impl Drop for Server {
     }
 }
 
-struct Answer {
-    status: StatusCode,
-    location: Option<String>,
-    cookie: Option<String>,
-    body: String,
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) location: Option<String>,
+    pub(super) cookie: Option<String>,
+    pub(super) body: String,
 }
 
-fn tool(file: &std::path::Path, args: &[&str]) -> String {
+pub(super) fn tool(file: &Path, args: &[&str]) -> String {
     let bin = env!("CARGO_BIN_EXE_fastsession");
     let output = Command::new(bin).arg("--db").arg(file).args(args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

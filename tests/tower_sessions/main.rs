@@ -4,6 +4,7 @@
 
 mod http;
 mod login;
+mod published;
 
 use std::time::{Duration, SystemTime};
 
@@ -22,8 +23,8 @@ fn memory() -> Store<MemoryStore> {
 }
 
 fn record(expires_in: Duration) -> Record {
-    let now = OffsetDateTime::now_utc();
-    let now = now.replace_millisecond(now.millisecond()).unwrap();
+    // Finer than our own deadlines.
+    let now = OffsetDateTime::now_utc().replace_nanosecond(123_456_789).unwrap();
     let data = [("k".into(), json!({"a": [1, -2, 3.5, null, "ü", true], "b": {}}))];
     Record { id: Id::default(), data: data.into(), expiry_date: now + expires_in }
 }
@@ -54,6 +55,18 @@ async fn what_is_created_comes_back_exactly() {
     let store = Store::new(RedbStore::open(&file).unwrap());
     assert_eq!(store.load(&written.id).await.unwrap(), Some(written));
     assert_eq!(store.load(&Id::default()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_key_that_holds_the_rest_of_the_date_is_refused_and_nothing_changed() {
+    let store = memory();
+    let mut kept = record(HOUR);
+    store.create(&mut kept).await.unwrap();
+    let mut clash = kept.clone();
+    clash.data.insert("tower-sessions.expiry_ns".into(), json!(1));
+    assert!(store.save(&clash).await.is_err());
+    assert!(store.create(&mut clash).await.is_err());
+    assert_eq!(store.load(&kept.id).await.unwrap(), Some(kept));
 }
 
 #[tokio::test]

@@ -1,24 +1,15 @@
 //! `backup`: copy the file while the application serves.
 
-use serde::Serialize;
-
 use super::FileContext;
 use crate::cli::args::BackupArgs;
 use crate::cli::exit::{DONE, Outcome};
-use crate::cli::report::{self, counted, escape};
-
-#[derive(Serialize)]
-struct Made {
-    path: String,
-    records: u64,
-    bytes: u64,
-}
+use crate::cli::report::{self, Copied, counted, escape};
 
 pub(crate) fn run(args: &BackupArgs, context: &mut FileContext<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
-    let done = context.on_file(context.builder().backup(&args.file))?;
+    let done = context.carry_out("there is no copy", |file| file.backup(&args.file))?;
     let path = args.file.display().to_string();
-    let made = Made { path, records: done.records, bytes: done.bytes };
+    let made = Copied { path, records: done.records, bytes: done.bytes };
     report::object(context.console, context.format, &made, |console| {
         if console.quiet {
             return String::new();

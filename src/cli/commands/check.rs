@@ -1,27 +1,25 @@
 //! `check`: walk the whole file.
 
-use serde::Serialize;
-
-use super::FileContext;
+use super::{FileContext, UNCHANGED};
 use crate::cli::args::{CheckArgs, Format};
 use crate::cli::confirm::confirm;
 use crate::cli::exit::{CORRUPT, DONE, Failure, Outcome};
-use crate::cli::report::{self, Listing, Row, View, counted, escape};
-use crate::store::{CheckReport, Finding};
+use crate::cli::report::{self, Finding, Listing, Repaired, Row, View, counted, escape};
+use crate::store::{self, CheckReport, RedbStoreBuilder};
 
 pub(crate) fn run(args: &CheckArgs, context: &mut FileContext<'_, '_>) -> Outcome {
     if args.repair {
         return repair(args, context);
     }
-    let report = context.on_file(context.builder().check())?;
+    let report = context.carry_out(UNCHANGED, RedbStoreBuilder::check)?;
     let FileContext { console, format, now, .. } = context;
     let (format, now) = (*format, *now);
     let mut listing = Listing::new(format, console.screen, now);
-    let rows = report.findings.iter().map(FindingRow::from);
+    let rows = report.findings.iter().map(Finding::from);
     // What has no ID is told by the message that follows.
     let rows: Vec<_> = rows.filter(|row| format != Format::Ids || row.id.is_some()).collect();
     listing.write(&rows, console)?;
-    listing.finish::<FindingRow>(console)?;
+    listing.finish::<Finding>(console)?;
     let records = counted(report.records, "record");
     if report.is_sound() {
         console.note(&format!("{records}, nothing is damaged"));
@@ -44,8 +42,8 @@ fn repair(args: &CheckArgs, context: &mut FileContext<'_, '_>) -> Outcome {
     );
     confirm(context.console, &question, args.assent.yes)?;
     let note = context.note(&args.reason);
-    let done = context.on_file(context.builder().repair(Some(&note)))?;
-    let saved = Saved {
+    let done = context.carry_out(UNCHANGED, |file| file.repair(Some(&note)))?;
+    let saved = Repaired {
         records: done.records,
         lost: done.lost.iter().map(ToString::to_string).collect(),
         keys_lost: done.keys_lost,
@@ -53,40 +51,29 @@ fn repair(args: &CheckArgs, context: &mut FileContext<'_, '_>) -> Outcome {
         kept: done.kept.map(|path| path.display().to_string()),
     };
     report::object(context.console, context.format, &saved, |console| {
-        if console.quiet { String::new() } else { saved.text() }
+        if console.quiet { String::new() } else { text(&saved) }
     })?;
     Ok(DONE)
 }
 
-/// What a repair did.
-#[derive(Debug, Serialize)]
-struct Saved {
-    records: u64,
-    lost: Vec<String>,
-    keys_lost: bool,
-    everyone_ended: bool,
-    kept: Option<String>,
-}
-
-impl Saved {
-    fn text(&self) -> String {
-        let records = counted(self.records, "record");
-        let Some(kept) = &self.kept else {
-            return format!("{records}, nothing is damaged; nothing was done\n");
-        };
-        let mut text = format!("saved {records}; the broken file is {}\n", escape::line(kept));
-        if self.keys_lost {
-            text += "the keys were lost: there is a new one, and everybody has to sign in again\n";
-        }
-        if self.everyone_ended {
-            text += "it cannot be known which sessions had been ended: all are now\n";
-        }
-        if !self.lost.is_empty() {
-            let lost = self.lost.join("\n  ");
-            text += &["lost:\n  ", &lost, "\n"].concat();
-        }
-        text
+/// What a repair did, for a person.
+fn text(saved: &Repaired) -> String {
+    let records = counted(saved.records, "record");
+    let Some(kept) = &saved.kept else {
+        return format!("{records}, nothing is damaged; nothing was done\n");
+    };
+    let mut text = format!("saved {records}; the broken file is {}\n", escape::line(kept));
+    if saved.keys_lost {
+        text += "the keys were lost: there is a new one, and everybody has to sign in again\n";
     }
+    if saved.everyone_ended {
+        text += "it cannot be known which sessions had been ended: all are now\n";
+    }
+    if !saved.lost.is_empty() {
+        let lost = saved.lost.join("\n  ");
+        text += &["lost:\n  ", &lost, "\n"].concat();
+    }
+    text
 }
 
 /// `2 corrupt, 1 missing`
@@ -97,24 +84,18 @@ fn summary(report: &CheckReport) -> String {
     counts.join(", ")
 }
 
-/// A finding as it is shown.
-#[derive(Debug, Serialize)]
-struct FindingRow {
-    damage: &'static str,
-    id: Option<String>,
-    detail: String,
-}
-
-impl From<&Finding> for FindingRow {
-    fn from(finding: &Finding) -> Self {
+impl From<&store::Finding> for Finding {
+    fn from(finding: &store::Finding) -> Self {
         let id = finding.id.map(|id| id.to_string());
-        Self { damage: finding.damage.as_str(), id, detail: finding.detail.clone() }
+        Self { damage: finding.damage.as_str().into(), id, detail: finding.detail.clone() }
     }
 }
 
-impl Row for FindingRow {
+impl Row for Finding {
     const FIELDS: &'static [&'static str] = &["damage", "id", "detail"];
     const HEADINGS: &'static [&'static str] = &["DAMAGE", "ID", "WHAT"];
+    const CUT: &'static [usize] = &[1, 2];
+    const LEFT_OUT: &'static [usize] = &[];
 
     fn id(&self) -> String {
         self.id.as_deref().unwrap_or_default().to_owned()
@@ -123,6 +104,6 @@ impl Row for FindingRow {
     fn cells(&self, _: &View) -> Vec<String> {
         // Whole: it is what another command is given.
         let id = self.id.clone().unwrap_or_else(|| "-".into());
-        vec![self.damage.into(), id, self.detail.clone()]
+        vec![self.damage.clone(), id, self.detail.clone()]
     }
 }

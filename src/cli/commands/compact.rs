@@ -1,24 +1,16 @@
 //! `compact`: write the file anew, as small as what it holds.
 
-use serde::Serialize;
-
-use super::FileContext;
+use super::{FileContext, UNCHANGED};
 use crate::cli::args::CompactArgs;
 use crate::cli::exit::{DONE, Outcome};
-use crate::cli::report;
-
-#[derive(Serialize)]
-struct Done {
-    bytes_before: u64,
-    bytes_after: u64,
-}
+use crate::cli::report::{self, Compacted};
 
 pub(crate) fn run(args: &CompactArgs, context: &mut FileContext<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
     context.console.note("no process can open the file until this is done");
     let note = context.note(&args.reason);
-    let done = context.on_file(context.builder().compact(Some(&note)))?;
-    let done = Done { bytes_before: done.bytes_before, bytes_after: done.bytes_after };
+    let done = context.carry_out(UNCHANGED, |file| file.compact(Some(&note)))?;
+    let done = Compacted { bytes_before: done.bytes_before, bytes_after: done.bytes_after };
     report::object(context.console, context.format, &done, |console| {
         if console.quiet {
             return String::new();

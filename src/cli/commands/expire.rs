@@ -11,7 +11,7 @@ use crate::cli::report::{self, Changed, counted};
 use crate::cli::select::{self, PAGE, Pages, Resolved};
 use crate::id::{IdPrefix, SessionId};
 use crate::record::EndedBy;
-use crate::store::{End, Filter, Selector, Target, expire};
+use crate::store::{Filter, Selector, end_ids, expire};
 
 /// Sessions that are counted though nobody asks.
 const COUNTED: u64 = 1000;
@@ -36,7 +36,7 @@ async fn by_filter(args: &ExpireArgs, context: Context<'_, '_>) -> Outcome {
     let count = if at_once && args.assent.yes && !dry_run {
         select::count_up_to(context.store, filter.clone(), COUNTED).await?
     } else {
-        Some(select::count(context.store, filter.clone(), |_| true).await?)
+        Some(select::count(context.store, filter.clone(), context.console, |_| true).await?)
     };
     let store = context.noted(count.map(|count| count.live));
     let Context { console, format, .. } = context;
@@ -70,14 +70,13 @@ async fn end_matching(
     live: u64,
     console: &mut Console<'_>,
 ) -> Outcome<u64> {
-    let mut work = Work::begin(console, "ending", Unit::Sessions).of(live);
+    let mut work = Work::begin(console, "ending", Unit::Rows).of(live);
     let mut pages = Pages::new(&**store, filter.clone(), PAGE);
     let mut ended = 0;
     while let Some(page) = pages.next().await? {
         let ids = page.sessions.iter().map(|session| session.id).collect();
-        let target = Target::Sessions { ids, filter: filter.clone() };
-        let at = store.clock().now();
-        let step = store.end(End { target, except: None, by: EndedBy::Cli, at }).await?.ended;
+        let done = end_ids(&**store, ids, filter.clone(), EndedBy::Cli).await?;
+        let step = done.ended.unwrap_or_default();
         ended += step;
         if work.advance(console, step).is_break() && page.next.is_some() {
             let done = format!("ended {}", counted(ended, "session"));
@@ -111,6 +110,7 @@ struct Ending<'a, 'b> {
     context: Context<'a, 'b>,
     batch: Vec<SessionId>,
     live: u64,
+    work: Work,
     report: Changed,
     code: u8,
 }
@@ -119,7 +119,8 @@ impl<'a, 'b> Ending<'a, 'b> {
     fn new(dry_run: bool, context: Context<'a, 'b>) -> Self {
         let report = Changed { matched: Some(0), ended: Some(0), dry_run, ..Changed::default() };
         let store = context.noted(None);
-        Self { store, context, batch: Vec::new(), live: 0, report, code: DONE }
+        let work = Work::begin(context.console, "ending", Unit::Rows);
+        Self { store, context, batch: Vec::new(), live: 0, work, report, code: DONE }
     }
 
     async fn add_all(&mut self, ids: &[String]) -> Outcome<()> {
@@ -138,7 +139,11 @@ impl<'a, 'b> Ending<'a, 'b> {
         let mut line = String::new();
         for number in 1_u64.. {
             line.clear();
-            if self.context.console.stdin.read_line(&mut line).map_err(|e| unreadable(&e))? == 0 {
+            let read = self.context.console.stdin.read_line(&mut line);
+            if self.work.advance(self.context.console, 1).is_break() {
+                return self.stop().await;
+            }
+            if read.map_err(|e| unreadable(&e))? == 0 {
                 return Ok(());
             }
             if let Some(id) = line.split_whitespace().next() {
@@ -148,12 +153,22 @@ impl<'a, 'b> Ending<'a, 'b> {
         Ok(())
     }
 
+    /// Ends what was read, and no more, because of a signal.
+    async fn stop(&mut self) -> Outcome<()> {
+        self.flush().await?;
+        let verb = if self.report.dry_run { "counted" } else { "ended" };
+        let done = counted(self.report.ended.unwrap_or_default(), "session");
+        let next = "repeat the command to go on: what is over already does no harm";
+        Err(self.work.stopped(&format!("{verb} {done}"), next))
+    }
+
     /// A session that is not there keeps no other from being ended. `line` is that of standard
     /// input.
     async fn add(&mut self, id: &str, line: Option<u64>) -> Outcome<()> {
         match select::resolve_to_end(self.context.store, id).await {
             Ok(Resolved::Corrupt(id)) => {
-                self.fail(&Failure::new(CORRUPT, format!("session {id} cannot be decoded")));
+                let failure = Failure::new(CORRUPT, format!("session {id} cannot be decoded"));
+                self.fail(&failure.next("`check` names what is damaged"));
             }
             Ok(session) if self.batch.contains(&session.id()) => {}
             Ok(session) => {

@@ -74,7 +74,7 @@ async fn write_all(
     context: &mut Context<'_, '_>,
 ) -> Outcome<Written> {
     let store = context.store;
-    let mut work = Work::begin(context.console, "exporting", Unit::Sessions);
+    let mut work = Work::begin(context.console, "exporting", Unit::Rows);
     let at = store.clock().now();
     let mut write = |context: &mut Context<'_, '_>, text: &str| match (&mut file, &args.output) {
         (Some(file), Some(path)) => {

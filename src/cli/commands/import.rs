@@ -2,40 +2,78 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::Context;
 use crate::cli::args::ImportArgs;
-use crate::cli::console::{Console, unreadable};
+use crate::cli::console::{self, Console};
 use crate::cli::exit::{DONE, FAILED, Failure, Outcome};
-use crate::cli::lines::{FORMAT, Line};
+use crate::cli::input::Input;
+use crate::cli::lines::{FORMAT, Head, Line};
 use crate::cli::note::Noted;
 use crate::cli::progress::{Unit, Work};
 use crate::cli::report::{self, Imported, counted};
+use crate::cli::time::{When, rough};
+use crate::expiry::Timestamp;
 use crate::id::SessionId;
 use crate::record::Record;
-use crate::store::{Import, KeyChange, Tally};
+use crate::store::{DEFAULT_KEEP_ENDED, Import, KeyChange, Tally};
 
 /// Sessions, and bytes of them, taken in by one commit.
 const BATCH: usize = 500;
 const BATCH_BYTES: usize = 4 << 20;
+/// Read at a time.
+const BUFFER: usize = 1 << 16;
 /// Longest line.
 const MAX_LINE: u64 = 64 << 20;
 /// IDs named where records differ.
 const MAX_NAMED: usize = 10;
 
-pub(crate) async fn run(args: &ImportArgs, context: Context<'_, '_>) -> Outcome {
+/// Where an export is read from.
+pub(crate) struct Source {
+    /// `None`: standard input.
+    file: Option<BufReader<Input<File>>>,
+    bytes: Option<u64>,
+    path: PathBuf,
+}
+
+impl Source {
+    /// Opens it: before the database, which an import that cannot be read must not make.
+    pub(crate) fn open(args: &ImportArgs, console: &Console<'_>) -> Outcome<Self> {
+        let path = args.file.clone();
+        if path.as_os_str() == "-" {
+            return Ok(Self { file: None, bytes: None, path });
+        }
+        let file = File::open(&path).map_err(|error| unreadable(&path, &error))?;
+        let meta = file.metadata().map_err(|error| unreadable(&path, &error))?;
+        if meta.is_dir() {
+            return Err(unreadable(&path, &io::ErrorKind::IsADirectory.into()));
+        }
+        // What a pipe holds is not known.
+        let bytes = meta.is_file().then_some(meta.len());
+        let input = Input::new(file, console.signals.clone());
+        Ok(Self { file: Some(BufReader::with_capacity(BUFFER, input)), bytes, path })
+    }
+
+    fn unreadable(&self, error: &io::Error) -> Failure {
+        match self.file {
+            Some(_) => unreadable(&self.path, error),
+            None => console::unreadable(error),
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(FAILED, format!("{} cannot be read", path.display())).because(error.to_string())
+}
+
+pub(crate) async fn run(source: Source, context: Context<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
     let work = Work::begin(context.console, "importing", Unit::Bytes);
-    let (file, work) = if args.file.as_os_str() == "-" {
-        (None, work)
-    } else {
-        let unreadable = |error: io::Error| {
-            Failure::new(FAILED, format!("{} cannot be read", args.file.display()))
-                .because(error.to_string())
-        };
-        let file = File::open(&args.file).map_err(unreadable)?;
-        let bytes = file.metadata().map_err(unreadable)?.len();
-        (Some(BufReader::new(file)), work.of(bytes))
+    let work = match source.bytes {
+        Some(bytes) => work.of(bytes),
+        None => work,
     };
     let store = context.noted(None);
     store.noted(Tally::default()).await?;
@@ -46,10 +84,11 @@ pub(crate) async fn run(args: &ImportArgs, context: Context<'_, '_>) -> Outcome 
         batch: Vec::new(),
         batch_bytes: 0,
         conflicts: Vec::new(),
+        age: None,
         begun: false,
         ended: false,
     };
-    let outcome = import.read_all(file, context.console).await;
+    let outcome = import.read_all(source, context.console).await;
     let text = import.text();
     // What was taken in is told though the rest failed.
     if outcome.is_ok() || import.report.read > 0 {
@@ -57,6 +96,7 @@ pub(crate) async fn run(args: &ImportArgs, context: Context<'_, '_>) -> Outcome 
             if console.quiet { String::new() } else { text + "\n" }
         })?;
     }
+    import.warn(context.console);
     outcome?;
     import.verdict()
 }
@@ -68,24 +108,28 @@ struct Importing<'a> {
     batch: Vec<(SessionId, Record)>,
     batch_bytes: usize,
     conflicts: Vec<SessionId>,
+    /// Of the export, where it says when it was made.
+    age: Option<Duration>,
     begun: bool,
     ended: bool,
 }
 
 impl Importing<'_> {
-    async fn read_all(
-        &mut self,
-        mut file: Option<BufReader<File>>,
-        console: &mut Console<'_>,
-    ) -> Outcome<()> {
+    async fn read_all(&mut self, mut from: Source, console: &mut Console<'_>) -> Outcome<()> {
         let mut line = Vec::new();
         for number in 1_u64.. {
             line.clear();
-            let source: &mut dyn BufRead = match &mut file {
+            let source: &mut dyn BufRead = match &mut from.file {
                 Some(file) => file,
                 None => console.stdin,
             };
-            source.take(MAX_LINE).read_until(b'\n', &mut line).map_err(|e| unreadable(&e))?;
+            let read = source.take(MAX_LINE).read_until(b'\n', &mut line);
+            if self.work.goes_on().is_break() {
+                self.flush().await?;
+                let done = format!("{} lines were read", number - 1);
+                return Err(self.work.stopped(&done, GO_ON));
+            }
+            read.map_err(|error| from.unreadable(&error))?;
             if line.is_empty() {
                 break;
             }
@@ -93,13 +137,10 @@ impl Importing<'_> {
                 self.flush().await?;
                 return Err(self.refused(number, &problem));
             }
-            let step = self.work.advance(console, line.len() as u64);
-            if self.batch.len() >= BATCH || self.batch_bytes >= BATCH_BYTES || step.is_break() {
+            // A signal is met before the next line.
+            let _ = self.work.advance(console, line.len() as u64);
+            if self.batch.len() >= BATCH || self.batch_bytes >= BATCH_BYTES {
                 self.flush().await?;
-            }
-            if step.is_break() {
-                let done = format!("line {number} was the last one read");
-                return Err(self.work.stopped(&done, GO_ON));
             }
         }
         self.flush().await?;
@@ -124,6 +165,7 @@ impl Importing<'_> {
             _ if self.ended => Err("it stands after the last line of an export".into()),
             Line::Export(head) if !self.begun => {
                 self.begun = true;
+                self.age = age(&head, self.store.clock().now());
                 if head.format <= FORMAT {
                     Ok(())
                 } else {
@@ -205,6 +247,18 @@ impl Importing<'_> {
         text
     }
 
+    /// What ended since may be forgotten here by now.
+    fn warn(&self, console: &mut Console<'_>) {
+        let Some(age) = self.age.filter(|age| *age > DEFAULT_KEEP_ENDED) else { return };
+        if self.report.imported > 0 {
+            console.note(&format!(
+                "the export was made {} ago: what ended since, and was removed here by now, lives \
+                 again; `expire --older-than` ends it",
+                rough(age)
+            ));
+        }
+    }
+
     fn verdict(&self) -> Outcome {
         if self.conflicts.is_empty() {
             return Ok(DONE);
@@ -216,6 +270,14 @@ impl Importing<'_> {
         let what =
             format!("{} differ here and were kept", counted(self.report.conflicts, "session"));
         Err(Failure::new(FAILED, what).because(named.join("\n")))
+    }
+}
+
+/// How old an export is.
+fn age(head: &Head, now: Timestamp) -> Option<Duration> {
+    match head.exported_at.parse().ok()? {
+        When::At(at) => Some(now.saturating_since(at)),
+        When::Ago(_) => None,
     }
 }
 

@@ -2,20 +2,12 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::cli::args::Format;
 use crate::cli::console::Console;
 use crate::cli::exit::{DONE, Outcome};
 use crate::cli::open::{self, Location};
-use crate::cli::report;
+use crate::cli::report::{self, Made};
 use crate::store::Freshness;
-
-#[derive(Serialize)]
-struct Made {
-    path: String,
-    key: String,
-}
 
 pub(crate) async fn run(
     location: &Location,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Context, secret};
-use crate::cli::args::{Assent, Format, KeyVerb};
+use crate::cli::args::{Assent, Format, KeyVerb, Replacing};
 use crate::cli::confirm::confirm;
 use crate::cli::console::Console;
 use crate::cli::exit::{DONE, Failure, NO_SUCH_SESSION, Outcome};
@@ -24,14 +24,12 @@ pub(crate) async fn run(verb: &KeyVerb, context: Context<'_, '_>) -> Outcome {
     let (store, Context { console, format, .. }) = (&*noted, context);
     let ring = match verb {
         KeyVerb::List => store.keys(Freshness::Current).await?,
-        KeyVerb::Rotate { retire_after, assent, .. } => {
-            rotate(store, console, None, *retire_after, assent).await?
-        }
-        KeyVerb::Import { file, retire_after, assent, .. } => {
+        KeyVerb::Rotate(new) => rotate(store, console, None, new).await?,
+        KeyVerb::Import { file, replacing } => {
             // Before the secret is read: the application may hold the keys.
             store.keys(Freshness::Current).await?;
             let key = secret::read(file)?;
-            rotate(store, console, Some(key), *retire_after, assent).await?
+            rotate(store, console, Some(key), replacing).await?
         }
         KeyVerb::Retire { key, assent, .. } => retire(store, console, key, assent).await?,
     };
@@ -42,16 +40,17 @@ async fn rotate(
     store: &dyn SessionStore,
     console: &mut Console<'_>,
     key: Option<Key>,
-    retire_after: Option<Duration>,
-    assent: &Assent,
+    replacing: &Replacing,
 ) -> Outcome<KeyRing> {
+    let Replacing { retire_after, assent, .. } = replacing;
+    let retire_after = *retire_after;
     // Before anybody is asked: the application may hold the keys.
     store.keys(Freshness::Current).await?;
     if let Some(given) = retire_after {
         let longest = store.timing().await?.longest_idle;
         let until = store.clock().now().saturating_add(given);
         let outlives = |session: &Summary| session.expires_at > until;
-        let count = select::count(store, Filter::new(), outlives).await?.live;
+        let count = select::count(store, Filter::new(), console, outlives).await?.live;
         if given < longest && count > 0 {
             let question = format!(
                 "{} is shorter than the longest idle timeout in use, {}: this may end up to {}. \
@@ -90,7 +89,7 @@ async fn retire(
     ring.retired(id).map_err(|error| refused(error, id))?;
     let replaced_at = replaced_at(&ring, id).saturating_add(FOLLOWED_WITHIN);
     let still_its = |session: &Summary| session.last_seen_at < replaced_at;
-    let count = select::count(store, Filter::new(), still_its).await?.live;
+    let count = select::count(store, Filter::new(), console, still_its).await?.live;
     if count > 0 {
         let sessions = counted(count, "live session");
         let question = format!("Retiring key {id} may end up to {sessions}. Retire it?");
@@ -148,6 +147,8 @@ impl KeyRow {
 impl Row for KeyRow {
     const FIELDS: &'static [&'static str] = &["id", "state", "created_at", "until"];
     const HEADINGS: &'static [&'static str] = &["KEY", "STATE", "CREATED", "VERIFIES UNTIL"];
+    const CUT: &'static [usize] = &[];
+    const LEFT_OUT: &'static [usize] = &[2];
 
     fn id(&self) -> String {
         self.id.clone()

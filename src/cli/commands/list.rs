@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::Context;
 use crate::cli::args::{Format, ListArgs, SortKey};
 use crate::cli::exit::{CORRUPT, DONE, Failure, Outcome};
+use crate::cli::progress::{Unit, Work};
 use crate::cli::report::{Listing, SessionRow, counted};
-use crate::cli::select::{LONG_PAGE, PAGE, Pages};
+use crate::cli::select::{LONG_PAGE, PAGE, Pages, part_before};
 use crate::store::{Filter, Summary};
 
 pub(crate) async fn run(args: &ListArgs, mut context: Context<'_, '_>) -> Outcome {
@@ -63,6 +64,7 @@ async fn stream(
     let mut left = args.limit.unwrap_or(usize::MAX);
     let mut corrupt = 0;
     let mut pages = Pages::new(context.store, filter, left.min(LONG_PAGE));
+    let mut work = Work::begin(context.console, "listing", Unit::Rows);
     while left > 0
         && let Some(page) = pages.next().await?
     {
@@ -73,8 +75,29 @@ async fn stream(
             pages.ask_ahead().await;
         }
         listing.write(&rows, context.console)?;
+        // On the terminal itself the rows show how far it is.
+        let step = if context.console.screen.stdout {
+            work.goes_on()
+        } else {
+            if let Some(next) = &page.next {
+                work.reach(part_before(next));
+            }
+            work.advance(context.console, rows.len() as u64)
+        };
+        if step.is_break() && left > 0 && page.next.is_some() {
+            return Err(interrupted(&work, listing, args));
+        }
     }
     Ok(corrupt)
+}
+
+/// `--watch` ends so; all else is cut.
+fn interrupted(work: &Work, listing: &Listing, args: &ListArgs) -> Failure {
+    if args.watch {
+        return Failure::new(DONE, "");
+    }
+    let listed = format!("listed {}", counted(listing.written(), "session"));
+    work.stopped(&listed, "repeat the command for a whole list")
 }
 
 /// In another order: all are looked at first, and no more are kept than `--limit`.
@@ -93,7 +116,14 @@ async fn sorted(
     let mut corrupt = 0;
     let mut kept = Vec::new();
     let mut pages = Pages::new(context.store, filter, LONG_PAGE);
+    let mut work = Work::begin(context.console, "sorting", Unit::Rows);
     while let Some(page) = pages.next().await? {
+        if let Some(next) = &page.next {
+            work.reach(part_before(next));
+        }
+        if work.advance(context.console, page.sessions.len() as u64).is_break() {
+            return Err(interrupted(&work, listing, args));
+        }
         corrupt += page.corrupt.len() as u64;
         kept.extend(page.sessions);
         if kept.len() > limit {

@@ -18,6 +18,8 @@ pub(crate) async fn run(args: &LogArgs, context: Context<'_, '_>) -> Outcome {
     listing.finish::<LogRow>(console)?;
     if rows.is_empty() && store.noting(&Note::new("log", store.clock().now())).is_none() {
         console.note("this database keeps no log: only a session file does");
+    } else if rows.is_empty() && args.limit != Some(0) {
+        console.note("nothing was changed with this tool yet");
     }
     Ok(DONE)
 }
@@ -25,7 +27,7 @@ pub(crate) async fn run(args: &LogArgs, context: Context<'_, '_>) -> Outcome {
 /// An entry as it is shown.
 #[derive(Debug, Serialize)]
 struct LogRow {
-    number: String,
+    number: u64,
     at: Instant,
     user: String,
     sudo_user: Option<String>,
@@ -44,7 +46,7 @@ impl From<LogEntry> for LogRow {
         let LogEntry { number, note, tally } = entry;
         let given = |text: String| (!text.is_empty()).then_some(text);
         Self {
-            number: number.to_string(),
+            number,
             at: Instant(note.at),
             user: note.user,
             sudo_user: given(note.sudo_user),
@@ -89,9 +91,11 @@ impl Row for LogRow {
     ];
     const HEADINGS: &'static [&'static str] =
         &["TIME", "USER", "HOST", "COMMAND", "SESSIONS", "REASON"];
+    const CUT: &'static [usize] = &[1, 2, 3, 5];
+    const LEFT_OUT: &'static [usize] = &[2, 5, 4];
 
     fn id(&self) -> String {
-        self.number.clone()
+        self.number.to_string()
     }
 
     fn cells(&self, view: &View) -> Vec<String> {

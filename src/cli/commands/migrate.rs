@@ -1,23 +1,15 @@
 //! `migrate`: bring a file of an older version to this one's schema.
 
-use serde::Serialize;
-
 use super::FileContext;
 use crate::cli::args::MigrateArgs;
 use crate::cli::exit::{DONE, Outcome};
-use crate::cli::report;
-
-#[derive(Serialize)]
-struct Done {
-    from: u32,
-    to: u32,
-}
+use crate::cli::report::{self, Migrated};
 
 pub(crate) fn run(args: &MigrateArgs, context: &mut FileContext<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
     let note = context.note(&args.reason);
     let done = context.on_file(context.builder().migrate(Some(&note)))?;
-    let done = Done { from: done.from, to: done.to };
+    let done = Migrated { from: done.from, to: done.to };
     report::object(context.console, context.format, &done, |console| {
         if console.quiet {
             String::new()

@@ -1,16 +1,18 @@
 //! One verb a file.
 
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use super::args::{Format, Reason, Verb};
 use super::console::Console;
-use super::exit::{DONE, Failure, Outcome};
-use super::holders;
+use super::exit::{DONE, FAILED, Failure, Outcome};
 use super::note::{self, Noted};
 use super::open::{self, Location};
+use super::progress::{Unit, Work};
 use crate::error::Result;
 use crate::expiry::Timestamp;
-use crate::store::{Note, RedbStoreBuilder, SessionStore};
+use crate::store::{Note, Progress, RedbStoreBuilder, SessionStore};
 
 mod backup;
 mod check;
@@ -31,6 +33,11 @@ mod restore;
 mod secret;
 pub(super) mod stats;
 
+/// What an interrupted call on the whole file leaves behind.
+const UNCHANGED: &str = "the file is as it was";
+/// How often it is looked how far a call on the whole file is.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// What every command works with.
 pub(super) struct Context<'a, 'b> {
     pub(super) store: &'a dyn SessionStore,
@@ -49,6 +56,8 @@ pub(super) struct FileContext<'a, 'b> {
     pub(super) now: Timestamp,
     /// As it is typed.
     pub(super) verb: &'static str,
+    /// Another file that the command is about; a message that names it says enough.
+    pub(super) other: Option<&'a Path>,
 }
 
 impl FileContext<'_, '_> {
@@ -56,13 +65,47 @@ impl FileContext<'_, '_> {
         open::builder(self.location, self.wait)
     }
 
+    /// Carries out a call on the whole file, on a thread of its own, and shows how far it is; `kept`
+    /// says what is as it was if it is interrupted.
+    fn carry_out<T: Send>(
+        &mut self,
+        kept: &str,
+        call: impl FnOnce(&RedbStoreBuilder) -> Result<T> + Send,
+    ) -> Outcome<T> {
+        let mut work = Work::begin(self.console, "waiting", Unit::Rows);
+        let progress = Progress::default();
+        let builder = self.builder().progress(&progress);
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let result = std::thread::scope(|scope| {
+            scope.spawn(move || sender.send(call(&builder)));
+            loop {
+                match receiver.recv_timeout(LOOK) {
+                    Ok(result) => break Ok(result),
+                    // It panicked; the scope does, too.
+                    Err(RecvTimeoutError::Disconnected) => break Err(()),
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+                if work.follow(self.console, &progress).is_break() {
+                    progress.stop();
+                }
+            }
+        });
+        match result {
+            // It may have been done before it was told.
+            Ok(Err(_)) if progress.is_stopped() => Err(work.cancelled(kept)),
+            Ok(result) => self.on_file(result),
+            Err(()) => Err(Failure::new(FAILED, "the call on the file was given up")),
+        }
+    }
+
     /// What became of a call on the file, for a person who may have named another one.
     fn on_file<T>(&self, result: Result<T>) -> Outcome<T> {
         result.map_err(|error| {
-            let is_in_use = error.is_in_use();
-            let failure = self.location.explain(error, &self.console.program);
-            let holders = if is_in_use { holders::of(&self.location.path) } else { Vec::new() };
-            if holders.is_empty() { failure } else { failure.because(holders.join(", ")) }
+            let other = self.other.map(|path| path.display().to_string());
+            if other.is_some_and(|other| error.to_string().contains(&other)) {
+                return Failure::from(error);
+            }
+            self.location.explain(error, &self.console.program)
         })
     }
 

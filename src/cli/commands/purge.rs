@@ -6,8 +6,9 @@ use crate::cli::exit::{DONE, Failure, Outcome};
 use crate::cli::progress::{Unit, Work};
 use crate::cli::report::{self, Changed, counted};
 use crate::cli::select::{PAGE, Pages, part_before};
+use crate::id::SessionId;
 use crate::record::State;
-use crate::store::{Filter, PURGE_STEP, Remove, SessionStore, Summary, Sweep};
+use crate::store::{FEWER, Filter, PURGE_STEP, Remove, SessionStore, Summary, Sweep};
 
 pub(crate) async fn run(args: &PurgeArgs, mut context: Context<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
@@ -31,7 +32,7 @@ pub(crate) async fn run(args: &PurgeArgs, mut context: Context<'_, '_>) -> Outco
 const GO_ON: &str = "repeat the command to go on";
 
 async fn everything(context: &mut Context<'_, '_>) -> Outcome<u64> {
-    let mut work = Work::begin(context.console, "purging", Unit::Sessions);
+    let mut work = Work::begin(context.console, "purging", Unit::Rows);
     let at = context.store.clock().now();
     let store = context.noted(None);
     let mut purged = 0;
@@ -51,7 +52,7 @@ async fn everything(context: &mut Context<'_, '_>) -> Outcome<u64> {
 /// Page by page in order of ID.
 async fn matching(args: &PurgeArgs, context: &mut Context<'_, '_>) -> Outcome<u64> {
     let dry_run = args.dry_run.is_set;
-    let mut work = Work::begin(context.console, "purging", Unit::Sessions);
+    let mut work = Work::begin(context.console, "purging", Unit::Rows);
     let store = context.noted(None);
     let mut filter = args.filter.to_filter(&*store).await?;
     if args.filter.state.is_none() {
@@ -66,9 +67,8 @@ async fn matching(args: &PurgeArgs, context: &mut Context<'_, '_>) -> Outcome<u6
                 step += u64::from(is_removable(&*store, session).await?);
             }
         } else {
-            let ids = page.sessions.iter().map(|session| session.id).collect();
-            let at = store.clock().now();
-            step = store.remove(Remove { ids, filter: filter.clone(), at }).await?.removed;
+            let ids: Vec<_> = page.sessions.iter().map(|session| session.id).collect();
+            step = remove(&*store, &ids, &filter).await?;
         }
         purged += step;
         if let Some(next) = &page.next {
@@ -81,6 +81,25 @@ async fn matching(args: &PurgeArgs, context: &mut Context<'_, '_>) -> Outcome<u6
         }
     }
     Ok(purged)
+}
+
+/// Some at a time; fewer where there is no room to write in.
+async fn remove(store: &dyn SessionStore, ids: &[SessionId], filter: &Filter) -> Outcome<u64> {
+    let (mut left, mut most, mut removed) = (ids, PAGE, 0);
+    while !left.is_empty() {
+        let (some, rest) = left.split_at(left.len().min(most));
+        let (ids, at) = (some.to_vec(), store.clock().now());
+        match store.remove(Remove { ids, filter: filter.clone(), at }).await {
+            Ok(done) => removed += done.removed,
+            Err(error) if error.is_full() && some.len() > 1 => {
+                most = some.len().div_ceil(FEWER);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        left = rest;
+    }
+    Ok(removed)
 }
 
 fn over(filter: Filter) -> Filter {

@@ -1,30 +1,25 @@
 //! `restore`: put a backup in the place of the file.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::SystemTime;
 
-use serde::Serialize;
-
-use super::FileContext;
+use super::{FileContext, UNCHANGED};
 use crate::cli::args::RestoreArgs;
 use crate::cli::confirm::confirm;
 use crate::cli::exit::{DONE, FAILED, Failure, Outcome};
 use crate::cli::open;
-use crate::cli::report::{self, counted, escape};
+use crate::cli::report::{self, Restored, counted, escape};
 use crate::cli::time::{Instant, relative};
 use crate::expiry::Timestamp;
-use crate::store::Note;
-
-#[derive(Serialize)]
-struct Done {
-    path: String,
-    records: u64,
-    copied_at: Option<Instant>,
-    everyone_ended: bool,
-    kept: Option<String>,
-}
+use crate::store::{Note, RedbStoreBuilder};
 
 pub(crate) fn run(args: &RestoreArgs, context: &mut FileContext<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
+    if is_same_file(&args.file, &context.location.path) {
+        return Err(Failure::usage(format!("{} is the file itself", args.file.display()))
+            .next("name a backup of it"));
+    }
     let from = open::Location::find(Some(&args.file), None);
     let copied_at = open::builder(&from, context.wait).copied_at();
     let copied_at = copied_at.map_err(|error| {
@@ -37,13 +32,13 @@ pub(crate) fn run(args: &RestoreArgs, context: &mut FileContext<'_, '_>) -> Outc
     confirm(context.console, &question, args.assent.yes)?;
     let selector = args.file.display().to_string();
     let note = Note { selector, ..context.note(&args.reason) };
-    let done = context.builder().restore(&args.file, args.expire_all, Some(&note));
-    let done = context.on_file(done)?;
+    let restore = |file: &RedbStoreBuilder| file.restore(&args.file, args.expire_all, Some(&note));
+    let done = context.carry_out(UNCHANGED, restore)?;
     let kept = done.kept.map(|path| path.display().to_string());
-    let done = Done {
+    let done = Restored {
         path: context.location.path.display().to_string(),
         records: done.records,
-        copied_at: done.copied_at.map(Instant),
+        copied_at: done.copied_at.map(|at| Instant(at).to_string()),
         everyone_ended: done.everyone_ended,
         kept,
     };
@@ -62,6 +57,11 @@ pub(crate) fn run(args: &RestoreArgs, context: &mut FileContext<'_, '_>) -> Outc
         text + "\n"
     })?;
     Ok(DONE)
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let inode = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    inode(one).is_some_and(|file| inode(other) == Some(file))
 }
 
 fn question(

@@ -82,7 +82,7 @@ impl Collected {
         store: &dyn SessionStore,
         console: &mut Console<'_>,
     ) -> Outcome<()> {
-        let mut work = Work::begin(console, "counting", Unit::Sessions);
+        let mut work = Work::begin(console, "counting", Unit::Rows);
         let mut pages = Pages::new(store, Filter::new().any_state(), 10 * PAGE);
         while let Some(page) = pages.next().await? {
             self.add_page(&page);

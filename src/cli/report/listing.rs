@@ -11,6 +11,10 @@ use crate::expiry::Timestamp;
 
 /// Least number of an ID's digits that are shown.
 const MIN_ID_DIGITS: usize = 8;
+/// Columns between two columns.
+const GAP: u16 = 2;
+/// What is left at least of a column that is cut.
+const LEAST_CUT: u16 = 8;
 
 /// What a list is made of.
 pub(crate) trait Row: Serialize + Sized {
@@ -18,6 +22,10 @@ pub(crate) trait Row: Serialize + Sized {
     const FIELDS: &'static [&'static str];
     /// Names of the columns for people.
     const HEADINGS: &'static [&'static str];
+    /// Columns that are cut where the terminal is too narrow; the others are whole or left out.
+    const CUT: &'static [usize];
+    /// Columns that are left out where it is narrower still, the first one first.
+    const LEFT_OUT: &'static [usize];
 
     fn id(&self) -> String;
     /// The row as JSON that is safe to show.
@@ -103,8 +111,7 @@ impl Listing {
             out.write_record(fields.iter().map(harmless)).map_err(unwritable)?;
         }
         let bytes = out.into_inner().map_err(unwritable)?;
-        let text = String::from_utf8(bytes).map_err(unwritable)?;
-        Ok(if self.screen.stdout { escape::lines(&text) } else { text })
+        String::from_utf8(bytes).map_err(unwritable)
     }
 
     fn table<R: Row>(&mut self, rows: &[R]) -> String {
@@ -115,7 +122,9 @@ impl Listing {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         if self.written == 0 {
-            table.set_header(R::HEADINGS);
+            let mut header = TableRow::from(R::HEADINGS);
+            header.max_height(1);
+            table.set_header(header);
         }
         for row in rows {
             let cells = row.cells(&view);
@@ -131,25 +140,43 @@ impl Listing {
         } else {
             table.set_content_arrangement(ContentArrangement::Disabled);
         }
-        self.align(&mut table);
+        self.align::<R>(&mut table);
         table.trim_fmt() + "\n"
     }
 
-    fn align(&mut self, table: &mut Table) {
+    fn align<R: Row>(&mut self, table: &mut Table) {
         let own = table.column_max_content_widths();
         self.widths.resize(own.len(), 0);
         for (width, own) in self.widths.iter_mut().zip(own) {
             *width = own.max(*width);
         }
+        let hidden = if self.screen.stdout { self.too_wide::<R>() } else { &[] };
         for (index, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((0, 2));
-            // On a terminal the arrangement decides; columns that are always needed stay whole.
-            let whole = !self.screen.stdout || index == 0;
-            if whole {
-                let width = Width::Fixed(self.widths[index].saturating_add(2));
+            column.set_padding((0, GAP));
+            // On a terminal the arrangement decides about the columns that may be cut.
+            if hidden.contains(&index) {
+                column.set_constraint(ColumnConstraint::Hidden);
+            } else if !self.screen.stdout || !R::CUT.contains(&index) {
+                let width = Width::Fixed(self.widths[index].saturating_add(GAP));
                 column.set_constraint(ColumnConstraint::LowerBoundary(width));
             }
         }
+    }
+
+    /// The columns that the terminal has no room for, though others are cut.
+    fn too_wide<R: Row>(&self) -> &'static [usize] {
+        let least = |(index, width): (usize, &u16)| {
+            let width = if R::CUT.contains(&index) { (*width).min(LEAST_CUT) } else { *width };
+            usize::from(width) + usize::from(GAP)
+        };
+        let mut needed: usize = self.widths.iter().enumerate().map(least).sum();
+        let mut out = 0;
+        while needed > usize::from(self.screen.width) && out < R::LEFT_OUT.len() {
+            let index = R::LEFT_OUT[out];
+            needed -= least((index, &self.widths[index]));
+            out += 1;
+        }
+        &R::LEFT_OUT[..out]
     }
 }
 
@@ -164,11 +191,12 @@ fn csv_fields<R: Row>(row: &R) -> Outcome<csv::StringRecord> {
     Ok(fields)
 }
 
-/// The field, so that no spreadsheet takes it for a formula.
+/// The field, so that it acts on no terminal, and no spreadsheet takes it for a formula.
 fn harmless(field: &str) -> String {
+    let field = escape::line(field);
     match field.chars().next() {
-        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n') => format!("'{field}"),
-        _ => field.into(),
+        Some('=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠') => format!("'{field}"),
+        _ => field,
     }
 }
 

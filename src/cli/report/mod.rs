@@ -9,14 +9,24 @@
 //! | --- | --- | --- |
 //! | `list` | array of [`Session`] | `jsonl`: one a line; `csv`: the same fields; `ids` |
 //! | `inspect` | [`Inspection`] | an array, where several IDs are given |
+//! | `inspect --cookie -` | [`Verdict`] | an array, where several cookies are given |
 //! | `expire`, `purge` | [`Changed`] | |
 //! | `key …` | array of [`Key`] | after the change; `jsonl` and `csv`, too |
 //! | `stats` | [`Statistics`] | |
+//! | `log` | array of [`LogEntry`] | `jsonl`, `csv`, `ids`: their numbers |
+//! | `init` | [`Made`] | |
+//! | `check` | array of [`Finding`] | `jsonl`, `csv`, `ids`: of damaged sessions |
+//! | `check --repair` | [`Repaired`] | |
+//! | `backup`, `restore` | [`Copied`], [`Restored`] | |
+//! | `compact`, `migrate` | [`Compacted`], [`Migrated`] | |
 //! | `import` | [`Imported`] | |
 //!
-//! In CSV, text that a spreadsheet would take for a formula (it begins with `=`, `+`, `-`, `@`, a
-//! tab or a line break) has a `'` before it; the other formats have it as it is. An empty field
-//! stands for `null`. The lines of `export` are a format of their own: see `export --help`.
+//! In CSV, text that a spreadsheet would take for a formula (it begins with `=`, `+`, `-` or `@`)
+//! has a `'` before it, and control characters are shown as `\u{1b}`, so that a row is a line; the
+//! other formats have text as it is, JSON with such characters escaped. An empty field stands for
+//! `null`. The lines of `export` are a format of their own: see `export --help`.
+//!
+//! All of it stands on one page for people in `docs/scripting.md`.
 //!
 //! What a command exits with is told by the constants of [`crate::cli::exit`].
 //!
@@ -29,6 +39,7 @@
 //! ```
 
 pub(crate) mod escape;
+mod file;
 mod json;
 mod listing;
 mod session;
@@ -41,6 +52,7 @@ use super::args::Format;
 use super::console::{Console, Style};
 use super::exit::{self, Failure, Outcome};
 
+pub use file::{Compacted, Copied, Finding, LogEntry, Made, Migrated, Repaired, Restored, Verdict};
 pub(crate) use listing::{Listing, Row, View};
 pub(crate) use session::SessionRow;
 pub use types::{

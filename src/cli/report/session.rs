@@ -78,6 +78,8 @@ impl Row for SessionRow {
     ];
     const HEADINGS: &'static [&'static str] =
         &["ID", "USER", "STATE", "CREATED", "LAST SEEN", "ENDS", "SIZE", "REALM", "LABEL"];
+    const CUT: &'static [usize] = &[1, 7, 8];
+    const LEFT_OUT: &'static [usize] = &[8, 7, 6, 3, 4];
 
     fn id(&self) -> String {
         self.id.0.to_string()

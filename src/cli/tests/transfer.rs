@@ -136,9 +136,25 @@ fn rule_07_an_import_revives_nothing() {
     desk.run("expire --all --yes -q").done();
     desk.clock.advance(Duration::from_secs(48 * 3600));
     desk.run("purge -q").done();
-    let report = import(&mut desk, &lines).done().json();
+    let report = import(&mut desk, &lines).json();
     assert_eq!([&report["imported"], &report["ended"]], [1, 2]);
     assert_eq!(desk.live(), 0);
+}
+
+#[test]
+fn an_import_of_an_old_export_says_how_old_it_is() {
+    let from = filled();
+    let lines = exported(&from);
+    let mut to = Desk::new();
+    to.clock.advance(Duration::from_secs(3600));
+    assert!(!import(&mut to, &lines).done().err.contains("the export was made"));
+    let mut to = Desk::new();
+    to.clock.advance(Duration::from_secs(3 * 24 * 3600));
+    let ran = import(&mut to, &lines);
+    assert_eq!(ran.code, exit::DONE);
+    assert!(ran.err.starts_with("the export was made 3d ago: what ended since"), "{}", ran.err);
+    // Nothing new came in.
+    assert_eq!(import(&mut to, &lines).done().err, "");
 }
 
 #[test]
@@ -191,7 +207,7 @@ fn an_interrupted_export_leaves_no_half_a_file() {
     to.stdin = exported_all(&desk);
     let ran = to.run("import -");
     assert_eq!(ran.code, exit::INTERRUPTED);
-    assert!(ran.err.contains("line 1 was the last one read"), "{}", ran.err);
+    assert!(ran.err.starts_with("error: interrupted: 0 lines were read"), "{}", ran.err);
 }
 
 /// An export by somebody who presses nothing.

@@ -12,6 +12,7 @@ use crate::expiry::Clock;
 use crate::keyring::KeyRing;
 use crate::store::events::Hub;
 use crate::store::{DEFAULT_KEEP_ENDED, Sweep};
+use crate::watch;
 
 const DEFAULT_MAX_BYTES: usize = 256 * 1024 * 1024;
 
@@ -106,7 +107,13 @@ fn spawn_sweeper(inner: &Arc<Inner>, interval: Duration) -> Result<()> {
             std::thread::sleep(interval);
             let Some(inner) = store.upgrade() else { return };
             let at = inner.clock.now();
-            while inner.sweep(Sweep { at, limit: 1000, purge: false }).more {}
+            let step = || {
+                let span = watch::sweep();
+                let swept = span.in_scope(|| inner.sweep(Sweep { at, limit: 1000, purge: false }));
+                span.record("removed", swept.removed);
+                swept
+            };
+            while step().more {}
         }
     };
     std::thread::Builder::new()

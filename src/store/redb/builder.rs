@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::file::{Missing, OlderSchema, Opener, Storage};
 use super::shared::{Shared, spawn};
 use super::space::Growth;
+use super::upkeep::Progress;
 use super::{Handle, RedbStore, failure, writer};
 use crate::error::{Error, Kind, Result};
 use crate::expiry::Clock;
@@ -66,6 +67,7 @@ impl RedbStoreBuilder {
             older_schema: OlderSchema::Migrate,
             storage: None,
             growth: Growth::default(),
+            progress: Progress::default(),
         };
         let config = Config {
             opener,

@@ -21,7 +21,7 @@ use super::migrate::migrate;
 use super::regions::NewFile;
 use super::space::{self, Grown, Growth};
 use super::tables::{self, FileState};
-use super::upkeep::verify;
+use super::upkeep::{Progress, verify};
 use super::{codec, failure};
 use crate::error::{Error, Kind, Result};
 use crate::expiry::Timestamp;
@@ -44,6 +44,8 @@ pub(super) struct Opener {
     /// Where the bytes are, if not in the file at `path`.
     pub(super) storage: Option<Storage>,
     pub(super) growth: Growth,
+    /// Of a call on the whole file.
+    pub(super) progress: Progress,
 }
 
 /// Makes a database on something other than a file: how faults are injected.
@@ -134,7 +136,7 @@ impl Opener {
             migrate(&database, None)?;
         }
         if self.verify {
-            verify(&database)?;
+            verify(&database, &self.progress)?;
         }
         Ok(database)
     }
@@ -156,7 +158,8 @@ impl Opener {
     fn backend(&self, file: File) -> Result<Grown<FileBackend>> {
         let clone = file.try_clone().map_err(|error| self.io("opened", error))?;
         let backend = FileBackend::new(file).map_err(failure::before_commit)?;
-        Ok(Grown::new(backend, Some(clone), self.growth.clone()))
+        let grown = Grown::new(backend, Some(clone), self.growth.clone());
+        Ok(if self.verify { grown.telling(&self.progress) } else { grown })
     }
 
     pub(super) fn checked_file(&self) -> Result<File> {

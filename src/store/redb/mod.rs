@@ -80,7 +80,9 @@ pub use self::builder::{Durability, RedbStoreBuilder};
 pub use self::migrate::Migrated;
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::tables::read_values;
-pub use self::upkeep::{BackedUp, CheckReport, Compacted, Damage, Finding, Repaired, Restored};
+pub use self::upkeep::{
+    BackedUp, CheckReport, Compacted, Damage, Finding, Progress, Repaired, Restored, Step,
+};
 
 /// A store in a redb file. Cheap to clone; clones share the file and its threads.
 ///
@@ -316,6 +318,12 @@ impl SessionStore for RedbStore {
 
     fn events(&self) -> Option<Events> {
         Some(self.shared.events.subscribe(self.clock()))
+    }
+
+    async fn health(&self) -> Result<()> {
+        // Before it can fail: what stands still is told too.
+        self.shared.measure();
+        super::health(self).await
     }
 
     fn close(&self) -> Answer<()> {

@@ -299,6 +299,11 @@ impl Queue {
         }
     }
 
+    #[cfg(feature = "metrics")]
+    pub(super) fn len(&self) -> usize {
+        self.state.lock().jobs.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.state.lock().jobs.is_empty()
     }

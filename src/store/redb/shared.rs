@@ -145,6 +145,21 @@ impl Shared {
         self.snapshots.leased().filter(|snapshot| self.is_usable(snapshot.file_number))
     }
 
+    /// Tells `metrics` how things stand.
+    #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self, reason = "nobody measures"))]
+    pub(super) fn measure(&self) {
+        #[cfg(feature = "metrics")]
+        {
+            let snapshot = self.snapshots.standing();
+            crate::meter::standing(&crate::meter::Standing {
+                queued: self.queue.len(),
+                snapshot_age: snapshot.map(|(age, _)| age),
+                file_bytes: std::fs::metadata(&self.config.opener.path).map(|file| file.len()).ok(),
+                records: snapshot.and_then(|(_, records)| records),
+            });
+        }
+    }
+
     pub(super) fn start_readers(self: &Arc<Self>) -> Result<()> {
         let shared = self.clone();
         spawn("fastsession-read", move || {

@@ -179,6 +179,14 @@ impl Snapshots {
         (age <= LEASE).then_some(snapshot)
     }
 
+    /// How old the published snapshot is, and how many records it has.
+    #[cfg(feature = "metrics")]
+    pub(super) fn standing(&self) -> Option<(Duration, Option<u64>)> {
+        let snapshot = self.published.read().clone()?;
+        let records = shielded(|| snapshot.sessions.len().map_err(failure::before_commit)).ok();
+        Some((snapshot.begun.elapsed(), records))
+    }
+
     /// A snapshot begun after this call.
     pub(super) fn fresh(&self) -> oneshot::Receiver<Result<Arc<Snapshot>>> {
         let (sender, receiver) = oneshot::channel();

@@ -23,6 +23,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{BackendError, StorageBackend};
 
+use super::upkeep::Progress;
+
 /// Free pages of the file that only what makes room may use.
 pub(super) const RESERVE_PAGES: u64 = 128;
 /// What a leap of redb's is at most.
@@ -105,11 +107,18 @@ pub(super) struct Grown<B> {
     /// `None` if the bytes are in no file.
     file: Option<File>,
     growth: Growth,
+    /// Where all of the file is to be read.
+    progress: Option<Progress>,
 }
 
 impl<B: StorageBackend> Grown<B> {
     pub(super) fn new(backend: B, file: Option<File>, growth: Growth) -> Self {
-        Self { backend, file, growth }
+        Self { backend, file, growth, progress: None }
+    }
+
+    /// The same, which tells `progress` what is read.
+    pub(super) fn telling(self, progress: &Progress) -> Self {
+        Self { progress: Some(progress.clone()), ..self }
     }
 
     fn grow(&self, len: u64, to: u64) -> io::Result<()> {
@@ -127,6 +136,9 @@ impl<B: StorageBackend> StorageBackend for Grown<B> {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if let Some(progress) = &self.progress {
+            progress.read(out.len())?;
+        }
         self.backend.read(offset, out)
     }
 

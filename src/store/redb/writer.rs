@@ -32,6 +32,7 @@ use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
 use crate::meter;
 use crate::store::{Access, Op, Sweep, Swept};
+use crate::watch;
 
 /// Most jobs in one transaction.
 const MAX_BATCH: usize = 4096;
@@ -241,6 +242,8 @@ impl Writer<'_> {
         touches.sort_unstable_by_key(|(id, _)| *id);
         let full = self.shared.file_is_full();
         let (began, jobs) = (Instant::now(), answers.len());
+        let span = watch::batch(jobs, touches.len());
+        let _inside = span.enter();
         // Unless this is committed, it has got nowhere, and begins again.
         let mut sweeping = std::mem::take(&mut self.sweeping);
         sweeping.is_shared = self.others_wait(jobs);
@@ -278,6 +281,7 @@ impl Writer<'_> {
             }
         };
         meter::batch(began, jobs, outcome.is_ok());
+        watch::batch_done(&span, outcome.is_ok());
         match outcome {
             Ok(()) => {
                 // Also where nothing was changed: whoever is told that a session is over must not
@@ -291,6 +295,7 @@ impl Writer<'_> {
                     self.shared.pause_sweeping(pause);
                 }
                 answers.send(None);
+                self.shared.measure();
                 renewed
             }
             Err(Spoiled { error, reopen }) => {
@@ -352,13 +357,18 @@ impl Writer<'_> {
     }
 
     fn sweep(&mut self) -> Result<()> {
+        let span = watch::sweep();
+        let _inside = span.enter();
         let limit = if self.shared.growth_is_doubtful() { FEW } else { SWEEP_STEP };
         let sweep = Sweep { at: self.shared.config.clock.now(), limit, purge: false };
         let (reply, waiter) = super::queue::reply();
         let written = self.write(vec![Job::Sweep(sweep, reply)], Vec::new(), NORMAL);
         let swept = waiter.now();
         match &swept {
-            Ok(swept) => meter::swept(swept.removed, &self.shared.config.opener.path),
+            Ok(swept) => {
+                span.record("removed", swept.removed);
+                meter::swept(swept.removed);
+            }
             Err(error) => tracing::warn!(%error, "sweeping failed; it will be tried again"),
         }
         let pause = match (swept, self.shared.config.sweep_interval) {
@@ -375,16 +385,23 @@ impl Writer<'_> {
     /// The first attempt is made at once, and what is queued waits for it: most faults (a disk
     /// that filled up and is read from) leave a file that opens.
     fn reopen(&mut self, cause: &Error) {
+        let span = watch::reopen();
+        let _inside = span.enter();
         tracing::warn!(error = %cause, "the session file is being reopened");
         self.unflushed = None;
         self.shared.give_up(self.openings);
         let mut failed = self.shared.withdraw_file();
         let mut pause = FIRST_PAUSE;
+        let mut attempts: u64 = 0;
         loop {
+            attempts += 1;
             let opened = shielded(|| self.try_to_reopen(&mut failed));
             self.shared.retrying.store(opened.is_err(), Ordering::Release);
             let error = match opened {
-                Ok(()) => return tracing::info!("the session file is open again"),
+                Ok(()) => {
+                    span.record("attempts", attempts);
+                    return tracing::info!("the session file is open again");
+                }
                 Err(error) => {
                     Error::unavailable("the session file cannot be reopened").with_source(error)
                 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ::redis::ConnectionInfo;
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use super::builder::Config;
 use super::link::Link;
@@ -13,6 +14,7 @@ use super::opening::{self, Server};
 use super::{Shared, ring, touches};
 use crate::error::{Error, Result};
 use crate::store::Sweep;
+use crate::watch;
 
 /// How often the server is asked whether it still is the one to write to.
 const CHECK: Duration = Duration::from_secs(2);
@@ -51,18 +53,19 @@ pub(super) fn run(
         if connected.send(settled.map(|()| shared.clone())).is_err() || failed {
             return;
         }
-        tokio::spawn(link.clone().keep_up());
         let tasks = [
             tokio::spawn(follow_ring(shared.clone())),
             tokio::spawn(record_activity(shared.clone())),
             tokio::spawn(sweep(shared.clone())),
             tokio::spawn(check_role(shared.clone())),
         ];
+        tokio::spawn(shared.clone().publish());
         let waiting = shared.closing().await;
         for task in tasks {
             task.abort();
         }
         let flushed = tokio::time::timeout_at(link.until(), shared.flush_touches()).await;
+        let _ = tokio::time::timeout_at(link.until(), shared.publish_waiting()).await;
         link.close();
         let result = flushed.unwrap_or_else(|_| {
             Err(Error::unavailable("what activity there was could not be recorded in time"))
@@ -84,8 +87,7 @@ impl Shared {
 async fn follow_ring(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(ring::FOLLOW).await;
-        // Whoever needs it reads it then, and is told why it cannot be read.
-        let _ = shared.read_ring(shared.link.until()).await;
+        shared.follow_ring().await;
     }
 }
 
@@ -104,7 +106,12 @@ async fn sweep(shared: Arc<Shared>) {
         tokio::time::sleep(interval).await;
         loop {
             let sweep = Sweep { at: shared.config.clock.now(), limit: SWEEP_LIMIT, purge: false };
-            match shared.sweep(&sweep, shared.link.until()).await {
+            let span = watch::sweep();
+            let swept = shared.sweep(&sweep, shared.link.until()).instrument(span.clone()).await;
+            if let Ok(swept) = &swept {
+                span.record("removed", swept.removed);
+            }
+            match swept {
                 Ok(swept) if swept.more => tokio::task::yield_now().await,
                 Ok(_) => break,
                 Err(error) => {
@@ -123,7 +130,7 @@ async fn check_role(shared: Arc<Shared>) {
         if shared.link.is_cluster() {
             return;
         }
-        if let Ok(server) = Server::ask(&shared.link, shared.link.until()).await
+        if let Ok(server) = Server::of(&shared.link, shared.link.until()).await
             && server.is_replica()
         {
             shared.link.drop_current();

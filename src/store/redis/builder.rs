@@ -134,7 +134,12 @@ impl RedisStoreBuilder {
             })?;
         // Twice: the first talk, then with all of a cluster.
         match connecting.recv_timeout(wait * 3) {
-            Ok(Ok(shared)) => Ok(RedisStore { _handle: Arc::new(Handle(shared.clone())), shared }),
+            Ok(Ok(shared)) => {
+                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                    shared.link.prepare(&runtime);
+                }
+                Ok(RedisStore { _handle: Arc::new(Handle(shared.clone())), shared })
+            }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(Error::unavailable(format!("the server did not answer in {wait:?}"))),
         }
@@ -153,8 +158,20 @@ impl RedisStoreBuilder {
             let why = "a connection whose certificate is not verified is as good as none";
             return Err(Error::new(Kind::Invalid, why));
         }
+        #[cfg(feature = "redis-tls")]
+        if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+            use_some_cryptography();
+        }
+        Ok(info.set_tcp_settings(self.tcp_settings()))
+    }
+
+    fn tcp_settings(&self) -> TcpSettings {
         // What is small is sent at once.
-        Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+        let settings = TcpSettings::default().set_nodelay(true);
+        // A machine that is gone without a word is given up like one that says so.
+        #[cfg(target_os = "linux")]
+        let settings = settings.set_user_timeout(self.config.wait);
+        settings
     }
 
     fn check_prefix(&self) -> Result<()> {
@@ -165,6 +182,16 @@ impl RedisStoreBuilder {
             return Err(Error::new(Kind::Invalid, why));
         }
         Ok(())
+    }
+}
+
+/// The client takes the process' default, and panics if there is none that it can tell. An
+/// application that has chosen one keeps it.
+#[cfg(feature = "redis-tls")]
+fn use_some_cryptography() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Somebody else may have been faster: then theirs is used.
+        let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
 

@@ -109,11 +109,13 @@ impl Shared {
             let mut plan = plan;
             let surplus: Vec<_> =
                 more.iter().map(|write| write.id).filter(|id| !is_new(id)).collect();
-            for write in std::iter::once(&write).chain(more.iter().filter(|one| is_new(&one.id))) {
+            let here = std::iter::once(&write).chain(more.iter().filter(|one| is_new(&one.id)));
+            for write in here.clone() {
                 plan.put(write);
                 self.recent.forget(&write.id);
             }
             if let Tried::Done = plan.carry_out(until).await? {
+                self.tell(|notes| notes.wrote(here));
                 self.end_surplus(commit, surplus, until).await?;
                 return Ok(outcome);
             }

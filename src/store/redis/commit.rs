@@ -17,6 +17,7 @@ use super::Shared;
 use super::layout::{self, Row, Stamp, State};
 use super::link::Kind;
 use super::plan::Tried;
+use super::replace::Replacement;
 use super::view::{View, Wanted, array, bytes};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::id::SessionId;
@@ -42,7 +43,11 @@ impl Turns {
         let hash = self.hasher.hash_one(of);
         // Reduced below the number of places before it is cast.
         let place = usize::try_from(hash % TURNS as u64).unwrap_or(0);
-        tokio::time::timeout_at(until, self.places[place].lock())
+        let place = &self.places[place];
+        if let Ok(turn) = place.try_lock() {
+            return Ok(turn);
+        }
+        tokio::time::timeout_at(until, place.lock())
             .await
             .map_err(|_| Error::unavailable("the store did not get to it in time"))
     }
@@ -144,8 +149,9 @@ impl Shared {
                 Some(view) => view,
                 None => View::read(self, partition, &ids, wanted, until).await?,
             };
-            if let Some(outcome) = settle(&doubts, &view, &commit.id)? {
-                return Ok(outcome);
+            if let Some(doubt) = settle(&doubts, &view, &commit.id)? {
+                self.tell(|notes| notes.wrote(doubt.writes.iter()));
+                return Ok(doubt.outcome.clone());
             }
             // Only what is written is compared: any other conclusion needs the current state.
             let applied = match apply(commit, &mut view) {
@@ -155,21 +161,30 @@ impl Shared {
             let Applied { outcome, write, more } = applied;
             let Some(write) = write else { return Ok(outcome) };
             self.learn_timing(&outcome, &commit.access, until).await?;
-            let mut plan = view.plan(self, partition, commit.access.at)?;
-            if matches!(commit.op, Op::End { .. }) {
-                plan = plan.shrinks();
-            }
-            for write in std::iter::once(&write).chain(&more) {
-                plan.put(write);
-            }
-            let stamp = plan.stamp;
-            let tried = plan.carry_out(until).await;
+            let at = commit.access.at;
+            let (stamp, tried) = match Replacement::of(self, &view, &write, at)? {
+                Some(replacement) => (replacement.stamp, replacement.carry_out(until).await),
+                None => {
+                    let mut plan = view.plan(self, partition, at)?;
+                    if matches!(commit.op, Op::End { .. }) {
+                        plan = plan.shrinks();
+                    }
+                    for write in std::iter::once(&write).chain(&more) {
+                        plan.put(write);
+                    }
+                    (plan.stamp, plan.carry_out(until).await)
+                }
+            };
             self.remember(stamp, matches!(tried, Ok(Tried::Done)), &write, &more);
             match tried? {
-                Tried::Done => return Ok(outcome),
+                Tried::Done => {
+                    self.tell(|notes| notes.wrote(std::iter::once(&write).chain(&more)));
+                    return Ok(outcome);
+                }
                 Tried::Changed { in_doubt: true } => {
                     let version = write.before.as_ref().map(Record::version);
-                    doubts.push(Doubt { stamp, version, outcome });
+                    let writes = std::iter::once(write).chain(more).collect();
+                    doubts.push(Doubt { stamp, version, outcome, writes });
                 }
                 Tried::Changed { in_doubt: false } => {}
             }
@@ -209,16 +224,17 @@ struct Doubt {
     /// Of the record it was to replace.
     version: Option<u64>,
     outcome: Outcome,
+    writes: Vec<Write>,
 }
 
-/// The outcome of an attempt that was carried out after all. An attempt left its stamp on the row,
+/// The attempt that was carried out after all. An attempt left its stamp on the row,
 /// unless somebody has written over it since: then nobody can say.
-fn settle(doubts: &[Doubt], view: &View, id: &SessionId) -> Result<Option<Outcome>> {
+fn settle<'a>(doubts: &'a [Doubt], view: &View, id: &SessionId) -> Result<Option<&'a Doubt>> {
     let Some(last) = doubts.last() else { return Ok(None) };
     let row = view.row(id)?;
     let done = row.and_then(|row| doubts.iter().find(|doubt| doubt.stamp == row.stamp));
-    if let Some(doubt) = done {
-        return Ok(Some(doubt.outcome.clone()));
+    if done.is_some() {
+        return Ok(done);
     }
     if row.map(|row| row.record.version()) != last.version {
         return Err(Error::unknown_outcome(

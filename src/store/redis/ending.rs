@@ -32,6 +32,12 @@ impl Shared {
                 self.end_sessions(end, ids, until).await
             }
             Target::User(_) | Target::Everyone => {
+                let user = match &end.target {
+                    Target::User(user) => Some(user.clone()),
+                    _ => None,
+                };
+                // Each partition has a generation of its own: the event tells none.
+                let ending = Ending { generation: 0, at: end.at, by: end.by };
                 let end = Arc::new(end);
                 let results = self
                     .everywhere(move |shared, partition| {
@@ -40,6 +46,7 @@ impl Shared {
                     })
                     .await;
                 halfway(results)?;
+                self.tell(|notes| notes.ended_all(user.as_deref(), &ending));
                 Ok(EndReport::default())
             }
         }
@@ -87,6 +94,7 @@ impl Shared {
             let view = View::read(self, partition, ids, None, until).await?;
             let mut plan = view.plan(self, partition, end.at)?.shrinks();
             let mut report = EndReport::default();
+            let mut writes = Vec::new();
             for id in ids {
                 let row = match view.row(id) {
                     Ok(Some(row)) => row,
@@ -102,7 +110,9 @@ impl Shared {
                     Some(after)
                         if filter.matches(id, record, &endings, end.at, timing.touch_interval) =>
                     {
-                        plan.put(&Write { id: *id, before: Some(record.clone()), after });
+                        let write = Write { id: *id, before: Some(record.clone()), after };
+                        plan.put(&write);
+                        writes.push(write);
                         report.ended += 1;
                     }
                     Some(_) => {}
@@ -114,7 +124,10 @@ impl Shared {
             }
             let stamp = plan.stamp;
             match plan.carry_out(until).await? {
-                Tried::Done => return Ok(report),
+                Tried::Done => {
+                    self.tell(|notes| notes.wrote(writes.iter()));
+                    return Ok(report);
+                }
                 Tried::Changed { in_doubt } => doubts.extend(in_doubt.then_some(stamp)),
             }
             conflicts += 1;

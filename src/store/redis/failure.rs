@@ -67,7 +67,8 @@ pub(super) fn connecting(error: &RedisError, address: &str) -> Error {
             let message = format!("{address} refuses user and password");
             Error::new(Kind::Forbidden, message)
         }
-        ErrorKind::Server(_) => refused(error),
+        // The server's own word, known to the client or not.
+        ErrorKind::Server(_) | ErrorKind::Extension => refused(error),
         ErrorKind::InvalidClientConfig => {
             Error::new(Kind::Invalid, format!("{address} cannot be used: {error}"))
         }

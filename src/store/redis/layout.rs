@@ -14,10 +14,13 @@
 //! | `{fastsession:2a}:state` | string | generation, and what else each decision compares |
 //! | `{fastsession:2a}:endings` | hash | hash of the user, zeros for everyone → ending |
 //!
-//! and the store as a whole `{fastsession}:meta`, `:ring` (the signing keys) and `:timing`.
+//! and the store as a whole `{fastsession}:meta`, `:ring` (the signing keys) and `:timing`. On the
+//! channel `{fastsession}:events` processes tell each other what became of sessions.
 //!
 //! A row is: a stamp (8 bytes), which each write makes anew and the next one compares; the
 //! checksum (8); the hash of the user (16), zeros if there is none; the record.
+
+use std::fmt::Write as _;
 
 use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
@@ -28,8 +31,6 @@ use crate::store::stored::{Reader, put_ending, user_hash};
 pub(super) const STAMP_BYTES: usize = 8;
 const HASH_BYTES: usize = 16;
 const CHECKSUM_BYTES: usize = 8;
-/// Format, flags, and the instants of creation and last activity.
-const TOUCHED_BYTES: usize = 18;
 
 /// A user's hash; zeros for none.
 pub(super) type UserHash = [u8; HASH_BYTES];
@@ -73,12 +74,17 @@ impl Keys {
         Partition(u16::try_from(number).unwrap_or(0))
     }
 
+    /// With room for the longest name of a key.
     fn tag(&self, partition: Partition) -> String {
-        if self.is_one() || partition == STORE {
-            format!("{{{}}}", self.prefix)
-        } else {
-            format!("{{{}:{:02x}}}", self.prefix, partition.0)
+        let mut tag = String::with_capacity(self.prefix.len() + 96);
+        tag.push('{');
+        tag.push_str(&self.prefix);
+        if !self.is_one() && partition != STORE {
+            // Writing to a string cannot fail.
+            let _ = write!(tag, ":{:02x}", partition.0);
         }
+        tag.push('}');
+        tag
     }
 
     /// What the keys of a partition's rows begin with.
@@ -87,7 +93,10 @@ impl Keys {
     }
 
     pub(super) fn row(&self, id: &SessionId) -> String {
-        format!("{}{id}", self.rows(self.partition_of(id)))
+        let mut key = self.rows(self.partition_of(id));
+        // As above.
+        let _ = write!(key, "{id}");
+        key
     }
 
     pub(super) fn state(&self, partition: Partition) -> String {
@@ -130,6 +139,11 @@ impl Keys {
 
     pub(super) fn timing(&self) -> String {
         self.tag(STORE) + ":timing"
+    }
+
+    /// The channel over which processes tell each other events.
+    pub(super) fn channel(&self) -> String {
+        self.tag(STORE) + ":events"
     }
 
     /// Held while the sessions of a user are counted across partitions.
@@ -179,17 +193,33 @@ impl Row {
         Ok(Self { stamp: *stamp, record: Record::from_bytes(record)? })
     }
 
-    pub(super) fn seal(&self, id: &SessionId) -> Vec<u8> {
-        let mut payload = hash_of(self.record.user()).to_vec();
-        payload.extend_from_slice(self.record.as_bytes());
-        [&self.stamp[..], &codec::seal(id.as_bytes(), &payload)].concat()
+    pub(super) fn seal_record(stamp: Stamp, id: &SessionId, record: &Record) -> Vec<u8> {
+        let mut row =
+            Vec::with_capacity(STAMP_BYTES + CHECKSUM_BYTES + HASH_BYTES + record.as_bytes().len());
+        row.extend_from_slice(&stamp);
+        row.extend_from_slice(&[0; CHECKSUM_BYTES]);
+        row.extend_from_slice(&hash_of(record.user()));
+        row.extend_from_slice(record.as_bytes());
+        let sum = codec::checksum(id.as_bytes(), &row[STAMP_BYTES + CHECKSUM_BYTES..]);
+        row[STAMP_BYTES..STAMP_BYTES + CHECKSUM_BYTES].copy_from_slice(&sum.to_le_bytes());
+        row
     }
 
-    /// What a touch changes of the row: its first bytes.
-    pub(super) fn seal_touched(&self, id: &SessionId) -> Vec<u8> {
-        let mut sealed = self.seal(id);
-        sealed.truncate(STAMP_BYTES + CHECKSUM_BYTES + HASH_BYTES + TOUCHED_BYTES);
-        sealed
+    /// What a touch changes of the row: its first bytes; `None` if it needs more room, or less.
+    pub(super) fn seal_touched(
+        stamp: Stamp,
+        id: &SessionId,
+        before: &Record,
+        touched: &Record,
+    ) -> Option<Vec<u8>> {
+        let (old, new) = (before.as_bytes(), touched.as_bytes());
+        if old.len() != new.len() {
+            return None;
+        }
+        let same = old.iter().zip(new).rev().take_while(|(one, other)| one == other).count();
+        let mut sealed = Self::seal_record(stamp, id, touched);
+        sealed.truncate(sealed.len() - same);
+        Some(sealed)
     }
 }
 

@@ -1,55 +1,37 @@
-//! The connection, kept up on a thread of the store's own.
+//! Asking the server, again if need be, over a connection on the caller's runtime.
 //!
-//! All input and output is driven there, whatever runtime a caller has; a caller waits for its
-//! answer with a deadline. A connection that breaks is made again with growing pauses. While that
-//! goes on, what is asked waits for the first attempt, and once one has failed is refused at once.
+//! Each tokio runtime that calls the store has a [`Lane`] of its own, and the store's thread has
+//! one. A connection that another runtime drives costs a caller two wake-ups of another thread,
+//! which on a nearby server take longer than its answer.
 //!
 //! Whatever is sent may be sent again after the connection broke: reads change nothing, and writes
 //! compare first. [`Reply::in_doubt`] says that an earlier attempt may have been carried out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ::redis::aio::{ConnectionLike, MultiplexedConnection};
-use ::redis::cluster::ClusterClientBuilder;
-use ::redis::cluster_async::ClusterConnection;
-use ::redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, RedisResult, Value};
-use tokio::sync::{Notify, Semaphore, watch};
+use ::redis::{Cmd, ConnectionInfo, Value};
+use parking_lot::Mutex;
+use tokio::runtime::{self, Handle};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::failure::{self, Failed};
+use super::failure::Failed;
+pub(super) use super::lane::closed;
+use super::lane::{Lane, Target};
 use super::scripts::Named;
 use crate::error::{Error, Result};
 
 /// Most requests on their way at a time.
 const MAX_IN_FLIGHT: usize = 16 * 1024;
-/// Between two attempts to connect, at first and at most.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// A node of a cluster that does not answer for so long is taken for lost.
-const CLUSTER_CONNECT: Duration = Duration::from_secs(2);
 
-/// What carries commands to the server.
-#[derive(Clone)]
-enum Wire {
-    Node(MultiplexedConnection),
-    Cluster(ClusterConnection),
-}
+/// Arguments and bytes of most scripts' calls.
+const FEW: usize = 12;
+const LITTLE: usize = 1024;
 
-/// How the connection stands.
-#[derive(Clone)]
-enum Line {
-    Up {
-        number: u64,
-        wire: Wire,
-    },
-    /// Lost a moment ago, or not made yet.
-    Connecting,
-    /// Making it again failed at least once.
-    Down(Error),
-    Closed,
-}
+/// Between two attempts to reach a node of a cluster.
+const NODE_PAUSE: Duration = Duration::from_millis(50);
 
 /// What was asked for, and whether an earlier attempt may have been carried out too.
 pub(super) struct Reply {
@@ -64,165 +46,139 @@ pub(super) enum Kind {
     Write,
 }
 
-/// The connection of one store.
+/// The connections of one store.
 pub(super) struct Link {
-    info: ConnectionInfo,
-    cluster: AtomicBool,
-    wait: Duration,
-    line: watch::Sender<Line>,
-    lost: Notify,
+    target: Arc<Target>,
+    lanes: Arc<Mutex<Lanes>>,
     room: Semaphore,
-    began: Instant,
-    /// Milliseconds since `began` at which anything was answered last.
-    answered: AtomicU64,
+}
+
+/// One connection for each runtime that has called.
+#[derive(Default)]
+struct Lanes {
+    closed: bool,
+    open: Vec<(runtime::Id, Arc<Lane>)>,
+}
+
+/// Removes a lane when the task that keeps it up is dropped, with its runtime at the latest. One
+/// that panicked stays and says why: a runtime without I/O has no other way to tell.
+struct Leave {
+    lanes: Arc<Mutex<Lanes>>,
+    lane: Arc<Lane>,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let why = "the store is to be called in a tokio runtime with I/O enabled";
+            return self.lane.give_up(Error::unavailable(why));
+        }
+        self.lane.close();
+        self.lanes.lock().open.retain(|(_, lane)| !Arc::ptr_eq(lane, &self.lane));
+    }
 }
 
 impl Link {
     pub(super) fn new(info: ConnectionInfo, wait: Duration) -> Self {
         Self {
-            info,
-            cluster: AtomicBool::new(false),
-            wait,
-            line: watch::Sender::new(Line::Connecting),
-            lost: Notify::new(),
+            target: Arc::new(Target { info, cluster: AtomicBool::new(false), wait }),
+            lanes: Arc::default(),
             room: Semaphore::new(MAX_IN_FLIGHT),
-            began: Instant::now(),
-            answered: AtomicU64::new(0),
         }
     }
 
     /// How long a call may take from now on.
     pub(super) fn until(&self) -> Instant {
-        Instant::now() + self.wait
+        Instant::now() + self.target.wait
     }
 
     pub(super) fn is_cluster(&self) -> bool {
-        self.cluster.load(Ordering::Relaxed)
-    }
-
-    /// The server is a node of a cluster: talks to all of it from the next connection on.
-    pub(super) fn use_cluster(&self) {
-        self.cluster.store(true, Ordering::Relaxed);
-    }
-
-    /// Connects for the first time.
-    pub(super) async fn connect(&self, number: u64) -> Result<()> {
-        let wire = match tokio::time::timeout(self.wait, self.wire()).await {
-            Ok(wire) => wire.map_err(|error| failure::connecting(&error, &self.address()))?,
-            Err(_) => {
-                let (wait, address) = (self.wait, self.address());
-                let message = format!("{address} did not answer within {wait:?}");
-                return Err(Error::unavailable(message));
-            }
-        };
-        self.line.send_replace(Line::Up { number, wire });
-        Ok(())
-    }
-
-    async fn wire(&self) -> RedisResult<Wire> {
-        if self.is_cluster() {
-            let client = ClusterClientBuilder::new([self.info.clone()])
-                .connection_timeout(CLUSTER_CONNECT.min(self.wait))
-                .response_timeout(self.wait)
-                .retry_wait_formula(2, 2)
-                .min_retry_wait(20)
-                .max_retry_wait(500)
-                .build()?;
-            return client.get_async_connection().await.map(Wire::Cluster);
-        }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.wait))
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(1024);
-        let client = Client::open(self.info.clone())?;
-        client.get_multiplexed_async_connection_with_config(&config).await.map(Wire::Node)
+        self.target.is_cluster()
     }
 
     /// Where the server is, without user and password.
     pub(super) fn address(&self) -> String {
-        self.info.addr().to_string()
+        self.target.address()
     }
 
-    /// Makes the connection again whenever it is lost. Ends when the link is closed.
-    pub(super) async fn keep_up(self: Arc<Self>) {
-        let mut number = 1;
-        loop {
-            self.lost.notified().await;
-            let mut pause = FIRST_PAUSE;
-            while matches!(*self.line.borrow(), Line::Connecting | Line::Down(_)) {
-                number += 1;
-                match self.connect(number).await {
-                    Ok(()) => tracing::info!(address = self.address(), "connected again"),
-                    Err(error) => {
-                        tracing::warn!(%error, "the session store cannot be reached");
-                        self.line.send_if_modified(|line| {
-                            let open = !matches!(line, Line::Closed);
-                            if open {
-                                *line = Line::Down(error.clone());
-                            }
-                            open
-                        });
-                        tokio::time::sleep(pause).await;
-                        pause = (pause * 2).min(LONGEST_PAUSE);
-                    }
-                }
-            }
-            if matches!(*self.line.borrow(), Line::Closed) {
-                return;
-            }
+    pub(super) fn info(&self) -> &ConnectionInfo {
+        &self.target.info
+    }
+
+    /// The server is a node of a cluster: talks to all of it from the next connection on.
+    pub(super) fn use_cluster(&self) {
+        self.target.cluster.store(true, Ordering::Relaxed);
+    }
+
+    /// Connects for the first time, on the runtime that calls it.
+    pub(super) async fn connect(&self) -> Result<()> {
+        let wire = self.target.connect().await?;
+        let handle = Handle::current();
+        let lane = Arc::new(Lane::new(self.target.clone(), Some(wire)));
+        let former = {
+            let mut lanes = self.lanes.lock();
+            std::mem::replace(&mut lanes.open, vec![(handle.id(), lane.clone())])
+        };
+        for (_, lane) in former {
+            lane.close();
         }
+        self.keep_up(&handle, lane);
+        Ok(())
+    }
+
+    /// Begins to connect on a runtime that is going to call.
+    pub(super) fn prepare(&self, handle: &Handle) {
+        let _ = self.lane_of(handle);
+    }
+
+    /// The connection of the calling runtime.
+    fn lane(&self) -> Result<Arc<Lane>> {
+        let handle = Handle::try_current().map_err(|error| {
+            Error::unavailable("the store is to be called in a tokio runtime").with_source(error)
+        })?;
+        self.lane_of(&handle)
+    }
+
+    fn lane_of(&self, handle: &Handle) -> Result<Arc<Lane>> {
+        let here = handle.id();
+        let new = {
+            let mut lanes = self.lanes.lock();
+            if lanes.closed {
+                return Err(closed());
+            }
+            if let Some((_, lane)) = lanes.open.iter().find(|(id, _)| *id == here) {
+                return Ok(lane.clone());
+            }
+            let lane = Arc::new(Lane::new(self.target.clone(), None));
+            lanes.open.push((here, lane.clone()));
+            lane
+        };
+        // Without the lock: a runtime that is shutting down drops the task at once.
+        self.keep_up(handle, new.clone());
+        Ok(new)
+    }
+
+    fn keep_up(&self, handle: &Handle, lane: Arc<Lane>) {
+        let leave = Leave { lanes: self.lanes.clone(), lane };
+        handle.spawn(async move { leave.lane.keep_up().await });
     }
 
     pub(super) fn close(&self) {
-        self.line.send_replace(Line::Closed);
-        self.lost.notify_one();
-    }
-
-    /// Says that the connection of this number is of no more use.
-    fn report_lost(&self, number: u64) {
-        let lost = self.line.send_if_modified(|line| {
-            let current = matches!(line, Line::Up { number: current, .. } if *current == number);
-            if current {
-                *line = Line::Connecting;
-            }
-            current
-        });
-        if lost {
-            tracing::warn!(address = self.address(), "the connection to the session store broke");
-            self.lost.notify_one();
+        let open = {
+            let mut lanes = self.lanes.lock();
+            lanes.closed = true;
+            std::mem::take(&mut lanes.open)
+        };
+        for (_, lane) in open {
+            lane.close();
         }
     }
 
-    /// The current connection is of no more use.
+    /// The current connections are of no more use.
     pub(super) fn drop_current(&self) {
-        let number = match &*self.line.borrow() {
-            Line::Up { number, .. } => *number,
-            _ => return,
-        };
-        self.report_lost(number);
-    }
-
-    /// The connection, once it is there.
-    async fn up(&self, until: Instant) -> Result<(u64, Wire)> {
-        let mut line = self.line.subscribe();
-        loop {
-            match &*line.borrow_and_update() {
-                Line::Up { number, wire } => return Ok((*number, wire.clone())),
-                Line::Down(error) => return Err(error.clone()),
-                Line::Closed => return Err(closed()),
-                Line::Connecting => {}
-            }
-            match tokio::time::timeout_at(until, line.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(closed()),
-                Err(_) => {
-                    return Err(Error::unavailable(format!(
-                        "{} cannot be reached within {:?}",
-                        self.address(),
-                        self.wait
-                    )));
-                }
-            }
+        let open = self.lanes.lock().open.clone();
+        for (_, lane) in open {
+            lane.drop_current();
         }
     }
 
@@ -240,8 +196,8 @@ impl Link {
         arguments: impl Fn(&mut Cmd),
     ) -> Result<Reply> {
         let with = |name: &str, script: &str| {
-            let mut command = ::redis::cmd(name);
-            command.arg(script);
+            let mut command = Cmd::with_capacity(FEW, LITTLE);
+            command.arg(name).arg(script);
             arguments(&mut command);
             command
         };
@@ -262,7 +218,7 @@ impl Link {
         let Ok(_room) = self.room.try_acquire() else {
             return Err(Error::unavailable("the store has too much to do"));
         };
-        let (mut in_doubt, mut unknown_script) = (false, false);
+        let (mut in_doubt, mut failed, mut unknown_script) = (false, false, false);
         let settle = |error: Error, in_doubt: bool| {
             if in_doubt && kind == Kind::Write {
                 Error::unknown_outcome("the connection to the store broke while it was at it")
@@ -272,18 +228,23 @@ impl Link {
             }
         };
         loop {
-            let (number, wire) = self.up(until).await.map_err(|error| settle(error, in_doubt))?;
-            let began = self.now();
+            if failed && Instant::now() >= until {
+                let why = format!("no node that has it answers within {:?}", self.target.wait);
+                return Err(settle(Error::unavailable(why), in_doubt));
+            }
+            let lane = self.lane().map_err(|error| settle(error, in_doubt))?;
+            let (number, wire) = lane.up(until).await.map_err(|error| settle(error, in_doubt))?;
+            let began = lane.now();
             let sent = tokio::time::timeout_at(until, wire.send(command(unknown_script))).await;
             let Ok(answer) = sent else {
-                // Not a word since then: it may be gone without having said so.
-                if self.answered.load(Ordering::Relaxed) < began {
-                    self.report_lost(number);
+                // In a cluster it may be one node of several, see below.
+                if lane.is_silent_since(began) && !self.is_cluster() {
+                    lane.report_lost(number);
                 }
-                let error = Error::unavailable(format!("no answer within {:?}", self.wait));
+                let error = Error::unavailable(format!("no answer within {:?}", self.target.wait));
                 return Err(settle(error, true));
             };
-            self.answered.store(self.now(), Ordering::Relaxed);
+            lane.note_answer();
             match answer.map_err(|error| Failed::new(&error)) {
                 Ok(value) => return Ok(Reply { value, in_doubt }),
                 Err(Failed::UnknownScript) if !unknown_script => unknown_script = true,
@@ -293,32 +254,21 @@ impl Link {
                 }
                 Err(Failed::Lost { not_sent }) => {
                     in_doubt |= !not_sent;
-                    self.report_lost(number);
+                    failed = true;
+                    if self.is_cluster() {
+                        // One node of several: the client finds it again, or who took over, and
+                        // what the others have is served meanwhile.
+                        tokio::time::sleep(NODE_PAUSE).await;
+                    } else {
+                        lane.report_lost(number);
+                    }
                 }
                 Err(Failed::WrongServer(error)) => {
-                    self.report_lost(number);
+                    lane.report_lost(number);
                     return Err(settle(error, in_doubt));
                 }
                 Err(Failed::Refused(error)) => return Err(settle(error, in_doubt)),
             }
         }
     }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-impl Wire {
-    async fn send(mut self, command: &Cmd) -> RedisResult<Value> {
-        match &mut self {
-            Self::Node(node) => node.req_packed_command(command).await?,
-            Self::Cluster(cluster) => cluster.req_packed_command(command).await?,
-        }
-        .extract_error()
-    }
-}
-
-pub(super) fn closed() -> Error {
-    Error::unavailable("the store was closed")
 }

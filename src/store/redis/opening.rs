@@ -6,6 +6,7 @@ use ::redis::Value;
 use tokio::time::Instant;
 
 use super::failure;
+use super::lane::{Target, Wire};
 use super::layout::{self, Keys};
 use super::link::{Kind, Link};
 use super::view::{array, bytes};
@@ -27,14 +28,13 @@ pub(super) enum Missing {
 
 /// Connects, and finds or makes the store called `prefix`.
 pub(super) async fn open(link: &Link, prefix: &str, missing: Missing) -> Result<Keys> {
-    link.connect(0).await?;
+    link.connect().await?;
     let until = link.until();
-    let server = Server::ask(link, until).await?;
-    server.check()?;
+    let server = Server::of(link, until).await?;
     server.warn(&link.address());
     if server.is("redis_mode", "cluster") {
         link.use_cluster();
-        link.connect(1).await?;
+        link.connect().await?;
     }
     find(link, prefix, missing, until).await
 }
@@ -43,9 +43,21 @@ pub(super) async fn open(link: &Link, prefix: &str, missing: Missing) -> Result<
 pub(super) struct Server(HashMap<String, String>);
 
 impl Server {
-    pub(super) async fn ask(link: &Link, until: Instant) -> Result<Self> {
-        let reply = link.ask(&::redis::cmd("INFO"), Kind::Read, until).await?;
-        let text = match reply.value {
+    pub(super) async fn of(link: &Link, until: Instant) -> Result<Self> {
+        Self::read(link.ask(&::redis::cmd("INFO"), Kind::Read, until).await?.value)
+    }
+
+    /// Asks over a connection that was made just now.
+    pub(super) async fn ask(wire: Wire, target: &Target) -> Result<Self> {
+        let info = ::redis::cmd("INFO");
+        let answer = tokio::time::timeout(target.wait, wire.send(&info)).await.map_err(|_| {
+            Error::unavailable(format!("{} did not answer in {:?}", target.address(), target.wait))
+        })?;
+        Self::read(answer.map_err(|error| failure::connecting(&error, &target.address()))?)
+    }
+
+    fn read(answer: Value) -> Result<Self> {
+        let text = match answer {
             Value::VerbatimString { text, .. } => text,
             value => String::from_utf8(bytes(Some(value))?.unwrap_or_default()).unwrap_or_default(),
         };
@@ -62,7 +74,7 @@ impl Server {
         self.is("role", "slave")
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if self.is_replica() && !self.is("redis_mode", "cluster") {
             return Err(failure::read_only());
         }

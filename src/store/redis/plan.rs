@@ -12,7 +12,7 @@ use super::scripts;
 use crate::error::{Error, Result};
 use crate::expiry::Timestamp;
 use crate::id::SessionId;
-use crate::random::fill_random;
+use crate::random::fill_token;
 use crate::record::{Mark, Record};
 use crate::store::{SWEEP_DELAY, Write};
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub(super) enum Tried {
 impl<'a> Plan<'a> {
     pub(super) fn new(shared: &'a Shared, partition: Partition, at: Timestamp) -> Result<Self> {
         let mut stamp = [0; layout::STAMP_BYTES];
-        fill_random(&mut stamp)?;
+        fill_token(&mut stamp)?;
         Ok(Self {
             shared,
             partition,
@@ -151,9 +151,8 @@ impl<'a> Plan<'a> {
     /// Writes a row and its index entries.
     pub(super) fn put(&mut self, write: &Write) {
         let Write { id, before, after } = write;
-        let row = Row { stamp: self.stamp, record: after.clone() };
-        let (key, lifetime) = (self.shared.keys.row(id), self.lifetime(after));
-        self.operate("S", key, [row.seal(id), lifetime]);
+        let row = Row::seal_record(self.stamp, id, after);
+        self.operate("S", self.shared.keys.row(id), [row, lifetime(after, self.at)]);
         let new_entry = layout::entry(id, after.user());
         let old_entry = before.as_ref().map(|before| layout::entry(id, before.user()));
         let same_user = old_entry.as_ref() == Some(&new_entry);
@@ -186,10 +185,15 @@ impl<'a> Plan<'a> {
     }
 
     /// Rewrites the first bytes of a row, which are what a touch changes.
-    pub(super) fn touch(&mut self, id: &SessionId, touched: &Record) {
-        let row = Row { stamp: self.stamp, record: touched.clone() };
-        let (key, lifetime) = (self.shared.keys.row(id), self.lifetime(touched));
-        self.operate("P", key, [row.seal_touched(id), lifetime]);
+    pub(super) fn touch(&mut self, id: &SessionId, before: &Record, touched: &Record) {
+        let (key, lifetime) = (self.shared.keys.row(id), lifetime(touched, self.at));
+        match Row::seal_touched(self.stamp, id, before, touched) {
+            Some(first) => self.operate("P", key, [first, lifetime]),
+            None => {
+                let row = Row::seal_record(self.stamp, id, touched);
+                self.operate("S", key, [row, lifetime]);
+            }
+        }
     }
 
     /// Removes a row and what the indexes say of it.
@@ -205,17 +209,6 @@ impl<'a> Plan<'a> {
             let key = self.shared.keys.users(self.partition);
             self.operate("R", key, [layout::user_entry(&user, &id)]);
         }
-    }
-
-    /// How long the server is to keep a record of which nobody sweeps the remains, in
-    /// milliseconds: well beyond what sweeping would leave.
-    fn lifetime(&self, record: &Record) -> Vec<u8> {
-        let until = match record.mark() {
-            Mark::None => record.expires_at().saturating_add(SWEEP_DELAY),
-            Mark::Ended { until, .. } | Mark::Superseded { until, .. } => until,
-        };
-        let lifetime = until.saturating_since(self.at).saturating_add(SLACK).min(LONGEST);
-        lifetime.as_millis().to_string().into_bytes()
     }
 
     /// Carries it out, if there is anything to do.
@@ -247,4 +240,15 @@ impl<'a> Plan<'a> {
             _ => Err(Error::unknown_outcome("the server's answer cannot be understood")),
         }
     }
+}
+
+/// How long the server is to keep a record of which nobody sweeps the remains, in milliseconds:
+/// well beyond what sweeping would leave.
+pub(super) fn lifetime(record: &Record, at: Timestamp) -> Vec<u8> {
+    let until = match record.mark() {
+        Mark::None => record.expires_at().saturating_add(SWEEP_DELAY),
+        Mark::Ended { until, .. } | Mark::Superseded { until, .. } => until,
+    };
+    let lifetime = until.saturating_since(at).saturating_add(SLACK).min(LONGEST);
+    lifetime.as_millis().to_string().into_bytes()
 }

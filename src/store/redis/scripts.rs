@@ -1,4 +1,4 @@
-//! The three scripts that run on the server. They decide nothing: one compares and writes, two
+//! The scripts that run on the server. They decide nothing: two compare and write, the others
 //! read what must be read at one moment.
 
 use std::sync::LazyLock;
@@ -8,8 +8,8 @@ use ::redis::Script;
 /// Compares what a decision was based on, and writes what it came to if all of it still stands.
 ///
 /// Arguments: whether the last key remembers for a minute that this call was carried out, since a
-/// cluster's client may send it twice; the number of comparisons; each of them: what is compared, the number of its key,
-/// then `value`, `stamp`: what is expected, `absent`: nothing, `field`: the field and its value,
+/// cluster's client may send it twice; the number of comparisons; each of them: what is compared,
+/// the number of its key, then `value`, `stamp`: what is expected, `absent`: nothing, `field`: the field and its value,
 /// `count`: smallest and largest member, and how many lie between. Then the operations, each the
 /// letter of a command, the number of its key and its arguments. Answers 1 if it was written,
 /// 0 if something else was found.
@@ -58,6 +58,25 @@ while at <= #ARGV do
   else
     redis.call('HDEL', key, next_argument())
   end
+end
+if once then redis.call('SET', once, 1, 'PX', 60000) end
+return 1
+";
+
+/// Replaces a row that is as it was: what [`WRITE`] does in the commonest case.
+///
+/// Keys: the row, the state, and in a cluster the one that remembers for a minute that this call
+/// was carried out. Arguments: the stamp and the state expected, the new row, and how long to keep
+/// it unless that stays as it was.
+const REPLACE: &str = r"
+local row, once = KEYS[1], KEYS[3]
+if once and redis.call('EXISTS', once) == 1 then return 1 end
+if redis.call('GETRANGE', row, 0, 7) ~= ARGV[1] then return 0 end
+if (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return 0 end
+if ARGV[4] then
+  redis.call('SET', row, ARGV[3], 'PX', ARGV[4])
+else
+  redis.call('SET', row, ARGV[3], 'KEEPTTL')
 end
 if once then redis.call('SET', once, 1, 'PX', 60000) end
 return 1
@@ -165,7 +184,9 @@ impl Named {
 /// A full server refuses it.
 pub(super) static WRITING: LazyLock<Named> = LazyLock::new(|| Named::new("", WRITE));
 
-/// The same for what frees memory, or ends a session: a full server carries it out.
+pub(super) static REPLACING: LazyLock<Named> = LazyLock::new(|| Named::new("", REPLACE));
+
+/// The same as [`WRITING`] for what frees memory, or ends a session: a full server carries it out.
 pub(super) static SHRINKING: LazyLock<Named> =
     LazyLock::new(|| Named::new(" flags=allow-oom", WRITE));
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::layout::{self, Partition};
+use super::layout::{self, Partition, Row};
 use super::link::Kind;
 use super::plan::{Plan, Tried};
 use super::scan::{Found, Range};
@@ -62,12 +62,13 @@ impl Shared {
                 let scanned = self.scan(partition, &range, until).await?;
                 let met = scanned.found.len();
                 let mut plan = Plan::new(self, partition, sweep.at)?.shrinks();
-                let (mut removed, mut acted) = (0, 0);
+                let mut acted = 0;
+                let mut removed = Vec::new();
                 for found in scanned.found {
                     match self.sweep_one(&found, sweep, &mut plan)? {
-                        Fate::Removed { counts } => {
+                        Fate::Removed { row } => {
                             acted += 1;
-                            removed += u64::from(counts);
+                            removed.extend(row.map(|row| (found.id, row.record, found.endings)));
                         }
                         Fate::Refiled => acted += 1,
                         Fate::Kept => {}
@@ -79,7 +80,12 @@ impl Shared {
                     super::commit::pause_after(0, until).await?;
                     continue;
                 }
-                swept.removed += removed;
+                swept.removed += removed.len() as u64;
+                self.tell(|notes| {
+                    for (id, record, endings) in &removed {
+                        notes.removed(id, record, endings);
+                    }
+                });
                 *left -= acted;
                 offset += met - acted;
                 if !scanned.more || *left == 0 {
@@ -99,7 +105,7 @@ impl Shared {
             Ok(None) => {
                 plan.expect_row(id, None);
                 plan.remove(entry);
-                return Ok(Fate::Removed { counts: false });
+                return Ok(Fate::Removed { row: None });
             }
             // Evidence, and left alone.
             Err(_) => return Ok(Fate::Kept),
@@ -108,7 +114,7 @@ impl Shared {
             plan.expect_row(id, Some(row.stamp));
             plan.remove(entry);
             self.recent.forget(id);
-            return Ok(Fate::Removed { counts: true });
+            return Ok(Fate::Removed { row: Some(row.clone()) });
         }
         let mut header = row.record.header();
         header.refile();
@@ -160,6 +166,7 @@ impl Shared {
         let mut plan = Plan::new(self, partition, sweep.at)?.shrinks();
         plan.expect_state(&scanned.sealed_state);
         plan.expect_ending(&hash, &stored.seal(&hash));
+        let mut writes = Vec::new();
         for Found { id, row, endings, .. } in &scanned.found {
             if let Ok(Some(row)) = row
                 && let (Mark::None, Some(ending)) =
@@ -168,7 +175,9 @@ impl Shared {
                 let keep = self.config.keep_ended;
                 let after = row.record.ended(ending.at, ending.by, keep, Duration::ZERO)?;
                 plan.expect_row(id, Some(row.stamp));
-                plan.put(&Write { id: *id, before: Some(row.record.clone()), after });
+                let write = Write { id: *id, before: Some(row.record.clone()), after };
+                plan.put(&write);
+                writes.push(write);
                 self.recent.forget(id);
             }
         }
@@ -184,7 +193,9 @@ impl Shared {
         let progress = StoredEnding { pending_after: next, ..stored };
         plan.put_ending(&hash, keep.then(|| progress.seal(&hash)));
         // If something has changed meanwhile, the next step sees to it.
-        plan.carry_out(until).await?;
+        if let Tried::Done = plan.carry_out(until).await? {
+            self.tell(|notes| notes.wrote(writes.iter()));
+        }
         Ok(true)
     }
 
@@ -222,8 +233,8 @@ const FIRST: SessionId = SessionId::from_bytes([0; SessionId::LEN]);
 /// What is planned for a row.
 enum Fate {
     Removed {
-        /// Whether there was a row.
-        counts: bool,
+        /// `None` if the index named one that was not there any more.
+        row: Option<Row>,
     },
     Refiled,
     Kept,

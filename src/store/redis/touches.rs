@@ -81,7 +81,7 @@ impl Shared {
             let live = row.record.absence(access.at, access.timeouts.as_ref(), &endings).is_none();
             if live && access.at > row.record.last_seen_at() {
                 plan.expect_row(id, Some(row.stamp));
-                plan.touch(id, &row.record.touched(access.at));
+                plan.touch(id, &row.record, &row.record.touched(access.at));
                 self.recent.forget(id);
             }
         }

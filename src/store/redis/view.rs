@@ -162,6 +162,14 @@ impl View {
         }
     }
 
+    /// The row of `id`, if nothing else was looked at.
+    pub(super) fn only_row(&self, id: &SessionId) -> Option<&Row> {
+        match &self.rows[..] {
+            [(known, Ok(Some(row)))] if known == id && self.sessions.is_none() => Some(row),
+            _ => None,
+        }
+    }
+
     /// A plan that is carried out only if all of this still stands.
     pub(super) fn plan<'a>(
         &self,

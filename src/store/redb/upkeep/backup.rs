@@ -20,6 +20,7 @@ use super::super::{codec, failure, tables};
 use super::check::open_as_it_is;
 use super::draft::{Alone, NewFile, exists};
 use super::pin::Pinned;
+use super::progress::Step;
 use super::{caught, within};
 use crate::error::{Error, Kind, Result};
 use crate::expiry::Timestamp;
@@ -72,6 +73,7 @@ pub(super) fn backup(
         meta.insert(COPIED, value.as_slice()).map(drop).map_err(failure::before_commit)
     })?;
     database.close().map_err(failure::before_commit)?;
+    opener.progress.go_on()?;
     let bytes = new.len();
     new.link()?;
     Ok(BackedUp { bytes, records })
@@ -82,12 +84,18 @@ fn copied(source: &Opener, wait: Duration, target: &Opener) -> Result<(NewFile, 
     for _ in 0..ATTEMPTS {
         let mut new = NewFile::new(target)?;
         let pinned = within(wait, source, move |source| Pinned::new(source, wait))?;
-        new.copy(&pinned.to_recover())?;
+        source.progress.begin(Step::Copying, pinned.len());
+        let copied = new.copy(&pinned.to_recover());
+        source.progress.go_on()?;
+        copied?;
+        source.progress.begin(Step::Verifying, pinned.len());
         if !pinned.is_valid() {
             continue;
         }
         drop(pinned);
-        let database = new.open().map_err(|error| {
+        let opened = new.open();
+        source.progress.go_on()?;
+        let database = opened.map_err(|error| {
             if !error.is_corrupt() {
                 return error;
             }
@@ -168,6 +176,7 @@ pub(super) fn restore(target: &Opener, wait: Duration, restore: &Restore<'_>) ->
         batch.finish().map(drop)
     })?;
     database.close().map_err(failure::before_commit)?;
+    target.progress.go_on()?;
     let kept = if exists {
         Some(new.replace_and_keep("replaced", restore.at)?)
     } else {

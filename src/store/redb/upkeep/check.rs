@@ -8,6 +8,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase};
 use super::super::failure;
 use super::super::file::Opener;
 use super::pin::Pinned;
+use super::progress::{Progress, Step};
 use super::report::{CheckReport, Damage};
 use super::walk::walk;
 use super::{caught, within};
@@ -21,6 +22,7 @@ pub(super) fn check(opener: &Opener, wait: Duration) -> Result<CheckReport> {
     for _ in 0..ATTEMPTS {
         let pinned = within(wait, opener, move |opener| Pinned::new(opener, wait))?;
         let report = examine(&pinned);
+        opener.progress.go_on()?;
         if pinned.is_valid() {
             return Ok(report);
         }
@@ -29,11 +31,12 @@ pub(super) fn check(opener: &Opener, wait: Duration) -> Result<CheckReport> {
     Err(Error::unavailable(format!("{path} was opened and repaired while it was checked")))
 }
 
-/// What is damaged at that moment.
+/// What is damaged at that moment, unless it is stopped.
 pub(super) fn examine(pinned: &Pinned) -> CheckReport {
     let mut report = CheckReport::default();
+    let progress = pinned.progress();
     match open_verified(pinned) {
-        Ok(database) => look_around(&database, &mut report),
+        Ok(database) => look_around(&database, &mut report, progress),
         Err(error) => {
             let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
             report.find(Damage::Pages, None, format!("pages are damaged: {why}"));
@@ -47,6 +50,7 @@ pub(super) fn examine(pinned: &Pinned) -> CheckReport {
 pub(super) fn open_verified(pinned: &Pinned) -> Result<Database> {
     let mut builder = builder();
     builder.set_check_integrity_on_open(true);
+    pinned.progress().begin(Step::Verifying, pinned.len());
     let view = pinned.to_recover();
     opened(|| builder.create_with_backend(view))
 }
@@ -61,16 +65,16 @@ pub(super) fn open_as_it_is(pinned: &Pinned) -> Result<redb::ReadOnlyDatabase> {
 
 fn look_at_what_is_left(pinned: &Pinned, report: &mut CheckReport) {
     match open_as_it_is(pinned) {
-        Ok(database) => look_around(&database, report),
+        Ok(database) => look_around(&database, report, pinned.progress()),
         Err(error) => {
             report.find(Damage::Pages, None, format!("nothing can be read: {error}"));
         }
     }
 }
 
-fn look_around(database: &impl ReadableDatabase, report: &mut CheckReport) {
+fn look_around(database: &impl ReadableDatabase, report: &mut CheckReport, progress: &Progress) {
     match begin(database) {
-        Ok(txn) => walk(&txn, report),
+        Ok(txn) => walk(&txn, report, progress),
         Err(error) => report.find(Damage::Pages, None, format!("nothing can be read: {error}")),
     }
 }

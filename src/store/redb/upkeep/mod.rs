@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::backup::Restore;
 use super::builder::{Config, RedbStoreBuilder};
@@ -22,17 +22,28 @@ mod backup;
 mod check;
 mod draft;
 mod pin;
+mod progress;
 mod rebuild;
 mod report;
 mod view;
 mod walk;
 
 pub use self::backup::{BackedUp, Restored};
+pub use self::progress::{Progress, Step};
 pub use self::rebuild::{Compacted, Repaired};
 pub use self::report::{CheckReport, Damage, Finding};
 pub(super) use self::walk::verify;
 
+/// How often whoever waits for a lock looks whether to go on.
+const LOOK: Duration = Duration::from_millis(50);
+
 impl RedbStoreBuilder {
+    /// Tells `progress` how far the calls on the whole file are, which it can stop.
+    pub fn progress(mut self, progress: &Progress) -> Self {
+        self.config.opener.progress = progress.clone();
+        self
+    }
+
     /// Walks the whole file as it is at one moment: its pages, every record, the indexes against
     /// the records and the records against the indexes, keys, endings, state and log.
     ///
@@ -135,7 +146,15 @@ fn within<T: Send + 'static>(
     spawn("fastsession-open", move || {
         let _ = sender.send(call(&own));
     })?;
-    match receiver.recv_timeout(wait) {
+    let until = Instant::now() + wait;
+    let received = loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match receiver.recv_timeout(left.min(LOOK)) {
+            Err(mpsc::RecvTimeoutError::Timeout) if !left.is_zero() => opener.progress.go_on()?,
+            received => break received,
+        }
+    };
+    match received {
         Ok(result) => result,
         Err(mpsc::RecvTimeoutError::Timeout) => {
             let path = opener.path.display();

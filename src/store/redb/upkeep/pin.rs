@@ -21,6 +21,7 @@ use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTran
 
 use super::super::failure;
 use super::super::file::{OpenedBy, Opener};
+use super::progress::Progress;
 use super::view::{Head, View};
 use crate::error::{Error, Result};
 
@@ -38,6 +39,7 @@ pub(super) struct Pinned {
     head: Head,
     len: u64,
     brake: Arc<Mutex<Option<Brake>>>,
+    progress: Progress,
     /// Keeps the pages of that moment; `None` if no process can have the file open, since it
     /// needs a repair first.
     kept: Option<(ReadTransaction, redb::ReadOnlyDatabase)>,
@@ -80,7 +82,8 @@ impl Pinned {
                 let brake = Brake::new(opener, len);
                 let brake = Arc::new(Mutex::new(Some(brake)));
                 let kept = Some((txn, database));
-                return Ok(Self { file: Arc::new(file), head, len, brake, kept });
+                let (file, progress) = (Arc::new(file), opener.progress.clone());
+                return Ok(Self { file, head, len, brake, progress, kept });
             }
             if Instant::now() >= until {
                 return Err(Error::unavailable(format!(
@@ -96,12 +99,18 @@ impl Pinned {
     pub(super) fn held(opener: &Opener, file: Arc<File>) -> Result<Self> {
         let head = Head::read(&file).map_err(|error| unreadable(opener, error))?;
         let len = len_of(opener, &file)?;
-        Ok(Self { file, head, len, brake: Arc::default(), kept: None })
+        let progress = opener.progress.clone();
+        Ok(Self { file, head, len, brake: Arc::default(), progress, kept: None })
     }
 
     /// Size of the file at that moment.
     pub(super) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// How far the call is that holds on to the file.
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Whether the file can still be the one of that moment.
@@ -120,7 +129,7 @@ impl Pinned {
     }
 
     fn view(&self, head: Head) -> View {
-        View::new(self.file.clone(), head, self.len, self.brake.clone())
+        View::new(self.file.clone(), head, self.len, self.brake.clone(), self.progress.clone())
     }
 }
 

@@ -25,6 +25,7 @@ use super::caught;
 use super::check::{examine, open_as_it_is, open_verified};
 use super::draft::{Alone, NewFile};
 use super::pin::Pinned;
+use super::progress::{Progress, Step};
 use super::report::{CheckReport, Damage, Finding};
 use super::walk::{self, Row, each, lookup};
 use crate::error::{Error, Kind, Result};
@@ -67,6 +68,7 @@ pub(super) fn compact(opener: &Opener, note: Option<&Note>, at: Timestamp) -> Re
     let alone = Alone::with(opener)?;
     let pinned = Pinned::held(opener, alone.file.clone())?;
     let report = examine(&pinned);
+    opener.progress.go_on()?;
     if !report.is_sound() {
         let message = format!("{} is damaged, and left as it is", opener.path.display());
         return Err(Error::new(Kind::Corrupt, message));
@@ -82,6 +84,7 @@ pub(super) fn repair(opener: &Opener, note: Option<&Note>, at: Timestamp) -> Res
     let alone = Alone::with(opener)?;
     let pinned = Pinned::held(opener, alone.file.clone())?;
     let report = examine(&pinned);
+    opener.progress.go_on()?;
     if report.is_sound() {
         return Ok(Repaired { records: report.records, ..Repaired::default() });
     }
@@ -104,11 +107,13 @@ fn rebuilt(
     let mut txn = database.begin_write().map_err(failure::before_commit)?;
     txn.set_quick_repair(true);
     let mut repaired = Repaired::default();
-    let copied = Copy { old: &old.txn, new: &txn }.all(report, note, at, &mut repaired);
-    // Lets go of a transaction that cannot be carried on with.
-    copied?;
+    let copy = Copy { old: &old.txn, new: &txn, progress: &opener.progress };
+    let copied = copy.all(report, note, at, &mut repaired);
+    // Lets go of a transaction that cannot be carried on with, or lacks what was not read.
+    copied.and_then(|()| opener.progress.go_on())?;
     txn.commit().map_err(|error| full_or(failure::in_commit(error)))?;
     database.close().map_err(failure::before_commit)?;
+    opener.progress.go_on()?;
     Ok((new, repaired))
 }
 
@@ -139,6 +144,7 @@ impl Old {
 struct Copy<'a> {
     old: &'a ReadTransaction,
     new: &'a WriteTransaction,
+    progress: &'a Progress,
 }
 
 impl Copy<'_> {
@@ -183,7 +189,8 @@ impl Copy<'_> {
             }
         };
         if let Ok(old) = self.old.open_table(tables::SESSIONS) {
-            each(&old, |key, value| {
+            self.progress.begin(Step::Writing, walk::rows(&old));
+            each(&old, self.progress, |key, value| {
                 let id = SessionId::from_bytes(*key);
                 if let Ok(record) = read_record(&id, value) {
                     copy(id, &record);
@@ -222,10 +229,10 @@ impl Copy<'_> {
             }
         };
         if let Ok(deadlines) = self.old.open_table(tables::DEADLINES) {
-            each(&deadlines, |key, ()| look(tables::id_in_deadline(key)));
+            each(&deadlines, self.progress, |key, ()| look(tables::id_in_deadline(key)));
         }
         if let Ok(users) = self.old.open_table(tables::USERS) {
-            each(&users, |key, ()| look(tables::id_in_user(key)));
+            each(&users, self.progress, |key, ()| look(tables::id_in_user(key)));
         }
     }
 
@@ -235,10 +242,11 @@ impl Copy<'_> {
             let table = self.old.open_table(tables::ENDINGS).map_err(failure::before_commit)?;
             let mut endings = Vec::new();
             let mut whole = true;
-            let met = each(&table, |key, value| match StoredEnding::open(key, value) {
-                Ok(stored) => endings.push((*key, stored)),
-                Err(_) => whole = false,
-            });
+            let met =
+                each(&table, self.progress, |key, value| match StoredEnding::open(key, value) {
+                    Ok(stored) => endings.push((*key, stored)),
+                    Err(_) => whole = false,
+                });
             let len = table.len().map_err(failure::before_commit)?;
             Ok((whole && met.broken.is_none() && met.rows == len).then_some(endings))
         });

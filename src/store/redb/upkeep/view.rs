@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use redb::{BackendError, StorageBackend};
 
 use super::pin::Brake;
+use super::progress::Progress;
 
 /// A page of redb's; its header is the first of the file.
 pub(super) const PAGE: usize = 4096;
@@ -63,6 +64,7 @@ impl Head {
 pub(super) struct View {
     file: Arc<File>,
     brake: Arc<Mutex<Option<Brake>>>,
+    progress: Progress,
     overlay: Mutex<Overlay>,
 }
 
@@ -81,9 +83,11 @@ impl View {
         head: Head,
         len: u64,
         brake: Arc<Mutex<Option<Brake>>>,
+        progress: Progress,
     ) -> Self {
         let pages = HashMap::from([(0, head.0)]);
-        Self { file, brake, overlay: Mutex::new(Overlay { lenient: false, len, pages }) }
+        let overlay = Overlay { lenient: false, len, pages };
+        Self { file, brake, progress, overlay: Mutex::new(overlay) }
     }
 
     /// The same, of which as much is to be read as can be.
@@ -165,6 +169,7 @@ impl StorageBackend for View {
         if let Some(brake) = &mut *self.brake.lock() {
             brake.look();
         }
+        self.progress.read(out.len())?;
         self.overlay.lock().read(&self.file, offset, out)
     }
 

@@ -19,6 +19,7 @@ use super::super::log;
 use super::super::snapshot::{read_record, shielded};
 use super::super::tables::{self, Bytes, FileState, StoredEnding};
 use super::super::{codec, failure};
+use super::progress::{Progress, Step};
 use super::report::{CheckReport, Damage};
 use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
@@ -26,9 +27,10 @@ use crate::keyring::KeyRing;
 use crate::record::Record;
 
 /// Fails with `is_corrupt()`, and says what was found, unless the file is sound.
-pub(in super::super) fn verify(database: &Database) -> Result<()> {
+pub(in super::super) fn verify(database: &Database, progress: &Progress) -> Result<()> {
     let mut report = CheckReport::default();
-    walk(&database.begin_read().map_err(failure::before_commit)?, &mut report);
+    walk(&database.begin_read().map_err(failure::before_commit)?, &mut report, progress);
+    progress.go_on()?;
     if report.is_sound() {
         return Ok(());
     }
@@ -43,9 +45,9 @@ pub(in super::super) fn verify(database: &Database) -> Result<()> {
 }
 
 /// Adds to `report` what is damaged in the file that `txn` reads.
-pub(super) fn walk(txn: &ReadTransaction, report: &mut CheckReport) {
+pub(super) fn walk(txn: &ReadTransaction, report: &mut CheckReport, progress: &Progress) {
     let state = guarded(report, Damage::State, || state(txn));
-    let mut walker = Walker { report, generation: state.map(|state| state.generation) };
+    let mut walker = Walker { report, progress, generation: state.map(|state| state.generation) };
     walker.keys(txn, state.as_ref());
     walker.endings(txn, state.as_ref());
     walker.log(txn);
@@ -53,6 +55,8 @@ pub(super) fn walk(txn: &ReadTransaction, report: &mut CheckReport) {
     let deadlines = walker.open(txn, tables::DEADLINES);
     let users = walker.open(txn, tables::USERS);
     if let (Some(sessions), Some(deadlines), Some(users)) = (sessions, deadlines, users) {
+        let rows = [rows(&sessions), rows(&deadlines), rows(&users)];
+        progress.begin(Step::Comparing, rows.iter().sum());
         if walker.records(&sessions, &deadlines, &users).broken.is_some() {
             walker.out_of_line(&sessions, &deadlines);
         }
@@ -97,6 +101,7 @@ struct Index<'a, const N: usize> {
 
 struct Walker<'a> {
     report: &'a mut CheckReport,
+    progress: &'a Progress,
     /// The file's, if that can be read.
     generation: Option<u64>,
 }
@@ -124,7 +129,7 @@ impl Walker<'_> {
         let Some(table) = self.open(txn, tables::ENDINGS) else { return };
         let (mut users, mut pending, mut everyone, mut latest) = (0, 0, None, 0);
         let mut unreadable = 0_u64;
-        let met = each(&table, |key, value| match StoredEnding::open(key, value) {
+        let met = each(&table, self.progress, |key, value| match StoredEnding::open(key, value) {
             Ok(stored) => {
                 pending += u32::from(stored.pending_after.is_some());
                 latest = latest.max(stored.ending.generation);
@@ -180,7 +185,7 @@ impl Walker<'_> {
     ) -> Met {
         let generation = self.generation;
         let report = &mut *self.report;
-        let met = each(sessions, |key, value| {
+        let met = each(sessions, self.progress, |key, value| {
             let id = SessionId::from_bytes(*key);
             let Ok(record) = read_record(&id, value) else {
                 let detail = "its record cannot be decoded";
@@ -213,10 +218,10 @@ impl Walker<'_> {
         deadlines: &ReadOnlyTable<Bytes<37>, ()>,
     ) {
         let mut in_line = BTreeSet::new();
-        each(sessions, |key, _| {
+        each(sessions, self.progress, |key, _| {
             in_line.insert(*key);
         });
-        each(deadlines, |key, ()| {
+        each(deadlines, self.progress, |key, ()| {
             let id = tables::id_in_deadline(key);
             if in_line.insert(*id.as_bytes()) && matches!(lookup(sessions, &id), Row::Read(_)) {
                 self.report.records += 1;
@@ -269,7 +274,7 @@ impl Walker<'_> {
         let name = index.name;
         let report = &mut *self.report;
         let mut rowless = BTreeSet::new();
-        let met = each(index.rows, |key, ()| {
+        let met = each(index.rows, self.progress, |key, ()| {
             let id = (index.id_in)(key);
             match lookup(sessions, &id) {
                 Row::Read(record) if accounted(key, &id, &record) => {}
@@ -324,6 +329,7 @@ pub(super) struct Met {
 /// from the end.
 pub(super) fn each<const N: usize, V: Value + 'static>(
     table: &ReadOnlyTable<Bytes<N>, V>,
+    progress: &Progress,
     mut visit: impl FnMut(&[u8; N], V::SelfType<'_>),
 ) -> Met {
     let mut met = Met { rows: 0, broken: None };
@@ -340,6 +346,7 @@ pub(super) fn each<const N: usize, V: Value + 'static>(
                 }
             }
             last = last.max(Some(key));
+            progress.advance(1)?;
             met.rows += 1;
             visit(&key, value.value());
         }
@@ -361,12 +368,18 @@ pub(super) fn each<const N: usize, V: Value + 'static>(
                 return Ok(());
             }
             next = Some(key);
+            progress.advance(1)?;
             met.rows += 1;
             visit(&key, value.value());
         }
         Ok(())
     });
     met
+}
+
+/// How many rows a table says it has.
+pub(super) fn rows<K: redb::Key + 'static, V: Value + 'static>(table: &ReadOnlyTable<K, V>) -> u64 {
+    shielded(|| table.len().map_err(failure::before_commit)).unwrap_or(0)
 }
 
 fn has<const N: usize>(index: &ReadOnlyTable<Bytes<N>, ()>, key: &[u8; N]) -> bool {

@@ -1,0 +1,47 @@
+//! The counter on a Redis server: the example `counter`, but for the line of its store.
+//!
+//! `cargo run --release --features redis --example counter_redis [ADDRESS [URL]]` serves on
+//! 127.0.0.1:18080 from `redis://127.0.0.1/`. Several may be started on one server, on as many
+//! machines.
+#![allow(clippy::print_stdout, reason = "a program, not a library")]
+
+use axum::response::Html;
+use axum::routing::get;
+use axum::{Json, Router};
+use fastsession::{CookieOptions, Session, SessionLayer, SessionStore};
+use serde_json::{Value, json};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let address = args.next().unwrap_or_else(|| "127.0.0.1:18080".into());
+    let place = args.next();
+
+    let store = fastsession::RedisStore::connect(place.as_deref().unwrap_or("redis://127.0.0.1/"))?;
+    // Plain HTTP, for a look at it on this machine. Behind TLS, leave the cookie as it is.
+    let sessions = SessionLayer::new(store.clone()).with_cookie(CookieOptions::insecure_http());
+    let app = Router::new()
+        .route("/", get(page))
+        .route("/session_test", get(session_test))
+        .layer(sessions);
+
+    let listener = tokio::net::TcpListener::bind(&address).await?;
+    let address = listener.local_addr()?;
+    println!("http://{address} serves; look into its sessions with `fastsession list`");
+    axum::serve(listener, app).with_graceful_shutdown(interrupted()).await?;
+    store.close().await?;
+    Ok(())
+}
+
+async fn session_test(session: Session) -> fastsession::Result<Json<Value>> {
+    let count = session.update("test_counter", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
+    Ok(Json(json!({ "test_counter": count })))
+}
+
+async fn page() -> Html<&'static str> {
+    Html(include_str!("counter.html"))
+}
+
+async fn interrupted() {
+    let _ = tokio::signal::ctrl_c().await;
+}

@@ -1,0 +1,161 @@
+//! A disk without room, in the middle of whatever writes a file.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::desk::{Desk, export_of};
+use crate::signals::crowded;
+use crate::terminal::{Ran, piped};
+
+/// Says loudly that a test did not run. `FASTSESSION_REQUIRE_ALL=1` makes that a failure.
+fn skipped(why: &str) {
+    assert!(std::env::var_os("FASTSESSION_REQUIRE_ALL").is_none(), "not run: {why}");
+    println!("SKIPPED: {why}");
+}
+
+/// A filesystem in memory, of a bounded size.
+struct Mount(TempDir);
+
+impl Mount {
+    fn new(size: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let options = format!("size={size}");
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "fastsession-test"])
+            .arg(dir.path())
+            .output();
+        if mount.is_ok_and(|output| output.status.success()) {
+            return Some(Self(dir));
+        }
+        skipped("a filesystem cannot be mounted; that needs root");
+        None
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Takes all the space that is left.
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.file("ballast")).unwrap();
+        while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+fn run(desk: &Desk, args: &[&str]) -> Ran {
+    piped(desk.path(), args, "")
+}
+
+fn shown(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// It failed for want of room, and said so.
+fn failed(ran: &Ran) {
+    assert_eq!(ran.code(), 1, "{ran:?}");
+    assert!(ran.err.contains("error: "), "{ran:?}");
+    assert!(ran.err.contains("No space left on device") || ran.err.contains("room"), "{ran:?}");
+}
+
+#[test]
+fn a_backup_without_room_leaves_nothing_and_the_file_as_it_was() {
+    let Some(mount) = Mount::new("256k") else { return };
+    let desk = crowded();
+    failed(&run(&desk, &["backup", shown(&mount.file("copy.redb"))]));
+    assert_eq!(mount.names(), [""; 0]);
+    run(&desk, &["check"]).with_code(0);
+}
+
+#[test]
+fn an_export_without_room_leaves_nothing() {
+    let Some(mount) = Mount::new("256k") else { return };
+    let desk = crowded();
+    let path = mount.file("all.jsonl");
+    let ran = run(&desk, &["export", "-o", shown(&path)]);
+    failed(&ran);
+    let expected = format!("error: {} cannot be written\n", path.display());
+    assert!(ran.err.starts_with(&expected), "{}", ran.err);
+    assert_eq!(mount.names(), [""; 0]);
+    // Through a pipe of the shell's, half of it is there, and the exit code says so.
+    let out = std::fs::File::create(mount.file("out.jsonl")).unwrap();
+    let mut tool = crate::terminal::command(desk.path(), &["export"]);
+    let output = tool.stdout(out).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("error: the output cannot be written\n"), "{said}");
+    let half = run(&desk, &["import", shown(&mount.file("out.jsonl")), "--db", "new.redb"]);
+    assert_eq!(half.code(), 1, "half an export is not taken for a whole one");
+}
+
+#[test]
+fn a_restore_without_room_leaves_the_former_file_in_place() {
+    let Some(mount) = Mount::new("4m") else { return };
+    let desk = crowded();
+    let file = mount.file("sessions.redb");
+    piped(desk.path(), &["import", "-", "--db", shown(&file)], &export_of(8)).with_code(0);
+    mount.fill();
+    let before = std::fs::read(&file).unwrap();
+    failed(&run(&desk, &["restore", "backup.redb", "--yes", "--db", shown(&file)]));
+    assert!(std::fs::read(&file).unwrap() == before);
+    assert_eq!(mount.names(), ["ballast", "sessions.redb"]);
+    // And where there is no former file, there is none afterwards.
+    let new = mount.file("new.redb");
+    failed(&run(&desk, &["restore", "backup.redb", "--yes", "--db", shown(&new)]));
+    assert_eq!(mount.names(), ["ballast", "sessions.redb"]);
+}
+
+#[test]
+fn a_user_is_signed_out_and_the_key_rotated_on_a_full_disk() {
+    let Some(mount) = Mount::new("16m") else { return };
+    let desk = crowded();
+    let file = mount.file("sessions.redb");
+    run(&desk, &["import", "more.jsonl", "--db", shown(&file)]).with_code(0);
+    mount.fill();
+    let on_it = |args: &[&str]| run(&desk, &[args, &["--db", shown(&file)]].concat());
+    failed(&on_it(&["compact"]));
+    assert_eq!(mount.names(), ["ballast", "sessions.redb"]);
+    failed(&run(&desk, &["init", "--db", shown(&mount.file("new.redb"))]));
+    assert_eq!(mount.names(), ["ballast", "sessions.redb"]);
+    on_it(&["expire", "--user", "many", "--yes"]).with_code(0);
+    on_it(&["key", "rotate"]).with_code(0);
+    on_it(&["check"]).with_code(0);
+    let left = on_it(&["list", "--user", "many", "--format", "ids"]).with_code(0);
+    assert_eq!(left.out, "");
+}
+
+#[test]
+fn an_import_that_fills_the_disk_keeps_what_it_took_in_and_goes_on_later() {
+    let Some(mount) = Mount::new("2m") else { return };
+    let desk = crowded();
+    let file = mount.file("sessions.redb");
+    run(&desk, &["init", "--db", shown(&file)]).with_code(0);
+    let ran = run(&desk, &["import", "more.jsonl", "--db", shown(&file)]);
+    failed(&ran);
+    run(&desk, &["check", "--db", shown(&file)]).with_code(0);
+    let list = ["list", "--state", "all", "--format", "ids", "--db", shown(&file)];
+    let there = run(&desk, &list).with_code(0).out;
+    assert!(ran.out.starts_with("imported "), "{ran:?}");
+    assert!(there.lines().count() < desk.ids().len());
+    // On a disk with room, it takes in the rest.
+    let copy = desk.file("moved.redb");
+    std::fs::copy(&file, &copy).unwrap();
+    run(&desk, &["import", "more.jsonl", "--db", "moved.redb"]).with_code(0);
+    let list = ["list", "--state", "all", "--format", "ids", "--db", "moved.redb"];
+    assert_eq!(run(&desk, &list).with_code(0).out.lines().count(), desk.ids().len());
+}
