@@ -79,6 +79,7 @@ pub mod record;
     allow(dead_code, unused_imports, reason = "half of it answers requests")
 )]
 pub mod session;
+mod sha256;
 mod signer;
 pub mod store;
 pub mod testing;
