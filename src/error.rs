@@ -150,11 +150,16 @@ impl Error {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         self.0.source = Some(Arc::from(source.into()));
+        #[cfg(fastsession_leaks)]
+        crate::leaks::printed(format_args!("{self:?}"));
         self
     }
 
     pub(crate) fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), source: None }))
+        let error = Self(Box::new(Inner { kind, message: message.into(), source: None }));
+        #[cfg(fastsession_leaks)]
+        crate::leaks::printed(format_args!("{error}"));
+        error
     }
 
     #[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "what responses are made of"))]

@@ -63,8 +63,11 @@ impl Timestamp {
     }
 }
 
+/// Without the 128 bits that `as_millis` takes: several of these are asked for in each request.
+#[inline]
 fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+    let secs = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    secs.saturating_mul(1000).saturating_add(i64::from(duration.subsec_millis()))
 }
 
 impl fmt::Debug for Timestamp {

@@ -26,6 +26,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "cookie_header", run: cookies::header },
     Target { name: "signed_value", run: cookies::signed_value },
+    Target { name: "timed_value", run: cookies::timed_value },
     #[cfg(feature = "redb")]
     Target { name: "record", run: stored::record },
     #[cfg(feature = "redb")]

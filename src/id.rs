@@ -7,11 +7,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::error::{Error, Kind, Result};
 use crate::random::fill_token;
+use crate::sha256::hash_secret;
 
 const SHARD_BYTES: usize = 2;
 const SECRET_BYTES: usize = 32;
@@ -38,19 +38,19 @@ impl SessionToken {
     pub fn generate() -> Result<Self> {
         let mut bytes = [0; Self::LEN];
         fill_token(&mut bytes)?;
-        Ok(Self(bytes))
+        Ok(Self::from_bytes(bytes))
     }
 
     /// A new token in the same shard.
     pub fn renewed(&self) -> Result<Self> {
         let mut bytes = self.0;
         fill_token(&mut bytes[SHARD_BYTES..])?;
-        Ok(Self(bytes))
+        Ok(Self::from_bytes(bytes))
     }
 
     /// The ID under which the session of this token is stored.
     pub fn id(&self) -> SessionId {
-        let digest = Sha256::digest(self.0.as_slice());
+        let digest = hash_secret(&self.0);
         let mut id = [0; SessionId::LEN];
         id[..SHARD_BYTES].copy_from_slice(&self.0[..SHARD_BYTES]);
         id[SHARD_BYTES..].copy_from_slice(&digest[..SessionId::LEN - SHARD_BYTES]);
@@ -62,9 +62,19 @@ impl SessionToken {
         &self.0
     }
 
-    /// A token that came in with a verified cookie.
-    pub(crate) fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+    fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        #[cfg(fastsession_leaks)]
+        crate::leaks::secret(&bytes);
         Self(bytes)
+    }
+
+    /// A token that comes in with a cookie: `read` fills its bytes, or says that there is none.
+    pub(crate) fn read(read: impl FnOnce(&mut [u8; Self::LEN]) -> bool) -> Option<Self> {
+        let mut token = Self([0; Self::LEN]);
+        let is_read = read(&mut token.0) && token.0.iter().any(|&byte| byte != 0);
+        #[cfg(fastsession_leaks)]
+        crate::leaks::secret(&token.0);
+        is_read.then_some(token)
     }
 }
 

@@ -66,6 +66,8 @@ pub mod guide;
 mod header;
 mod id;
 mod keyring;
+#[cfg(fastsession_leaks)]
+mod leaks;
 mod meter;
 #[cfg(feature = "axum")]
 pub mod middleware;
@@ -77,6 +79,7 @@ pub mod record;
     allow(dead_code, unused_imports, reason = "half of it answers requests")
 )]
 pub mod session;
+mod sha256;
 mod signer;
 pub mod store;
 pub mod testing;

@@ -21,6 +21,7 @@ use serde::ser::{self, Serialize};
 use crate::error::{Error, Kind, Result};
 
 const MAX_DEPTH: usize = 64;
+const MOST_VALUES: usize = 32;
 
 /// Encodes the value of `key`.
 pub(crate) fn encode<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Vec<u8>> {
@@ -29,7 +30,12 @@ pub(crate) fn encode<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Vec<
         Error::new(Kind::Encode, message).with_source(source)
     };
     value.serialize(Check { depth: 0, in_some: false }).map_err(|e| refuse(e.into()))?;
-    rmp_serde::to_vec_named(value).map_err(|e| refuse(e.into()))
+    // Most values are numbers and short texts: one allocation.
+    let mut encoded = Vec::with_capacity(MOST_VALUES);
+    rmp_serde::encode::write_named(&mut encoded, value).map_err(|e| refuse(e.into()))?;
+    #[cfg(fastsession_leaks)]
+    crate::leaks::payload(&encoded);
+    Ok(encoded)
 }
 
 /// Decodes the value of `key`.

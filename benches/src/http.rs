@@ -9,6 +9,7 @@ use axum::routing::get;
 use fastsession::{CookieOptions, MemoryStore, Result, Session, SessionLayer};
 use tempfile::TempDir;
 
+use crate::apps::floor;
 use crate::browser::Browser;
 use crate::report::{Goal, Report, Rounds};
 use crate::{Effort, load};
@@ -25,18 +26,23 @@ pub(crate) fn run(report: &mut Report, effort: Effort) {
         return;
     }
     let folder = TempDir::new().expect("a folder");
-    let (bare, ours) = (Server::start("bare"), Server::start("ours"));
-    let script = folder.path().join("cookies.lua");
-    write_script(&script, &ours.cookies);
+    let [bare, floor, ours] = ["bare", "floor", "ours"].map(Server::start);
+    let [script, own_script] = ["floor.lua", "ours.lua"].map(|name| folder.path().join(name));
+    write_script(&script, &floor.cookies);
+    write_script(&own_script, &ours.cookies);
     let seconds = effort.pick(5, 1);
     let kinds = [("read", "/read", 0.95), ("write", "/count", 0.9)];
     for (name, path, goal) in kinds {
-        let mut rounds = Rounds::default();
+        let (mut rounds, mut least) = (Rounds::default(), Rounds::default());
         for _ in 0..effort.pick(7, 2) {
-            let own = wrk(&ours, path, &script, seconds);
-            rounds.add(own, wrk(&bare, path, &script, seconds));
+            let own = wrk(&ours, path, &own_script, seconds);
+            let bare = wrk(&bare, path, &own_script, seconds);
+            rounds.add(own, bare);
+            least.add(wrk(&floor, path, &script, seconds), bare);
         }
         report.add(rounds.row(name, "bare axum", "1/s", Goal::AtLeast(goal)));
+        let measure = format!("the least that any layer can do: {name}");
+        report.add(least.row(measure, "bare axum", "1/s", Goal::Report));
     }
 }
 
@@ -71,14 +77,12 @@ impl Drop for Server {
 /// What a serving process does: says its address and cookies, and serves until it is killed.
 pub(crate) fn serve(app: &str) {
     load::runtime().block_on(async {
-        let (app, cookies) = match app {
-            "ours" => {
-                let app = counter();
-                let cookies = cookies(&app).await;
-                (app, cookies)
-            }
-            _ => (bare(), Vec::new()),
+        let app = match app {
+            "ours" => counter(),
+            "floor" => floor::router(),
+            _ => bare(),
         };
+        let cookies = cookies(&app).await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         println!("{}", listener.local_addr().expect("its address"));
         cookies.iter().for_each(|cookie| println!("{cookie}"));
@@ -111,10 +115,9 @@ async fn cookies(app: &Router) -> Vec<String> {
     for _ in 0..SESSIONS {
         let mut browser = Browser::new(app);
         browser.get("/count").await;
-        let cookie = browser.cookie().expect("a cookie");
-        cookies.push(cookie.to_str().expect("text").to_owned());
+        cookies.extend(browser.cookie());
     }
-    cookies
+    cookies.iter().map(|cookie| cookie.to_str().expect("text").to_owned()).collect()
 }
 
 fn write_script(path: &Path, cookies: &[String]) {

@@ -1,6 +1,8 @@
 //! The readers of the tool, without a database.
 
-use clap::Parser as _;
+use std::cell::RefCell;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use super::args::CommandLine;
 use super::lines::{Keys, Line, Session};
@@ -16,7 +18,15 @@ pub(crate) fn show(value: &[u8]) -> String {
 
 /// The command line, or what the tool says about it.
 pub(crate) fn parse(args: &[&str]) -> Result<(), String> {
-    match CommandLine::try_parse_from(args) {
+    // Building it anew for each input takes longer than all the rest.
+    thread_local! {
+        static COMMAND: RefCell<clap::Command> = RefCell::new(CommandLine::command());
+    }
+    let parsed = COMMAND.with_borrow_mut(|command| {
+        let mut matches = command.try_get_matches_from_mut(args)?;
+        CommandLine::from_arg_matches_mut(&mut matches).map_err(|error| error.format(command))
+    });
+    match parsed {
         Ok(_) => Ok(()),
         Err(error) => {
             let args: Vec<_> = args.iter().map(Into::into).collect();

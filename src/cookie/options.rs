@@ -1,6 +1,5 @@
 //! How the session's cookie is named and bounded.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
@@ -60,11 +59,13 @@ pub struct CookieOptions {
     http_only: bool,
     partitioned: bool,
     persistent: bool,
+    /// What follows name, value and age in each `Set-Cookie`.
+    attributes: String,
 }
 
 impl Default for CookieOptions {
     fn default() -> Self {
-        Self {
+        let options = Self {
             name: "__Host-sid".into(),
             path: "/".into(),
             domain: None,
@@ -73,7 +74,9 @@ impl Default for CookieOptions {
             http_only: true,
             partitioned: false,
             persistent: false,
-        }
+            attributes: String::new(),
+        };
+        options.complete()
     }
 }
 
@@ -82,7 +85,7 @@ impl CookieOptions {
     ///
     /// Whoever can read or change the traffic can take over every session.
     pub fn insecure_http() -> Self {
-        Self { name: "sid".into(), secure: false, ..Self::default() }
+        Self { name: "sid".into(), secure: false, ..Self::default() }.complete()
     }
 
     /// Starts from the default.
@@ -120,28 +123,25 @@ impl CookieOptions {
     /// The `Set-Cookie` value that stores `value`: for `max_age`, rounded up to seconds and at
     /// most 400 days, or until the browser closes.
     pub(crate) fn set_cookie(&self, value: &str, max_age: Option<Duration>) -> String {
-        let mut out = String::with_capacity(256);
-        out.push_str(&self.name);
-        out.push('=');
-        out.push_str(value);
-        if let Some(max_age) = max_age.map(|age| age.min(MAX_MAX_AGE)) {
+        let age = max_age.map(|max_age| {
+            let max_age = max_age.min(MAX_MAX_AGE);
             // Rounded down, the last second would delete the cookie.
             let seconds = max_age.as_secs() + u64::from(max_age.subsec_nanos() > 0);
-            let _ = write!(out, "; Max-Age={seconds}");
-        }
-        self.write_attributes(&mut out);
-        out
+            format!("; Max-Age={seconds}")
+        });
+        // Of the right size at once, a header takes it over as it is.
+        [&self.name, "=", value, age.as_deref().unwrap_or_default(), &self.attributes].concat()
     }
 
     /// The `Set-Cookie` value that deletes the cookie.
     pub(crate) fn delete_cookie(&self) -> String {
-        let mut out = String::with_capacity(256);
-        let _ = write!(out, "{}=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT", self.name);
-        self.write_attributes(&mut out);
-        out
+        let past = "=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT";
+        [&self.name, past, &self.attributes].concat()
     }
 
-    fn write_attributes(&self, out: &mut String) {
+    /// With the text of its attributes, which are final.
+    fn complete(mut self) -> Self {
+        let mut out = String::new();
         out.push_str("; Path=");
         out.push_str(&self.path);
         if let Some(domain) = &self.domain {
@@ -159,6 +159,8 @@ impl CookieOptions {
                 out.push_str(flag);
             }
         }
+        self.attributes = out;
+        self
     }
 }
 
@@ -230,7 +232,7 @@ impl CookieOptionsBuilder {
         let problem = problems.into_iter().flatten().next().or_else(|| contradiction(&options));
         match problem {
             Some(problem) => Err(Error::new(Kind::Invalid, format!("cookie options: {problem}"))),
-            None => Ok(options),
+            None => Ok(options.complete()),
         }
     }
 }

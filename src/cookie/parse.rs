@@ -41,6 +41,7 @@ impl<'a> Candidates<'a> {
 }
 
 impl<'a> Found<'a> {
+    #[inline]
     fn add(&mut self, value: &'a [u8]) {
         if !self.contains(&value) {
             self.values[self.len] = value;
@@ -60,6 +61,7 @@ impl<'a> std::ops::Deref for Found<'a> {
 /// The values of the cookies named exactly `name` in these `Cookie` header values.
 ///
 /// Takes time linear in the headers' length up to the bound, and does not allocate.
+#[inline]
 pub(crate) fn candidates<'a>(
     headers: impl Iterator<Item = &'a [u8]>,
     name: &str,
@@ -82,15 +84,18 @@ pub(crate) fn candidates<'a>(
     if seen > MAX_CANDIDATES { Candidates::TooMany } else { Candidates::Found(found) }
 }
 
+/// A name has no `=` in it, so that what follows it is the first one, if the pair is of this name.
+/// A pair without `=` is a value without a name.
+#[inline]
 fn values<'a>(header: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     pairs(header).filter_map(move |pair| {
-        // A pair without `=` is a value without a name.
-        let equals = memchr(b'=', pair)?;
-        (trim(&pair[..equals]) == name).then(|| trim(&pair[equals + 1..]))
+        let rest = trim_start(trim_start(pair).strip_prefix(name)?);
+        Some(trim(rest.strip_prefix(b"=")?))
     })
 }
 
 /// What stands between the semicolons.
+#[inline]
 fn pairs(header: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(header);
     std::iter::from_fn(move || {
@@ -102,8 +107,18 @@ fn pairs(header: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Without the spaces and tabs around it: no other byte counts as white space in a header.
-fn trim(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+#[inline]
+fn trim(text: &[u8]) -> &[u8] {
+    let mut text = trim_start(text);
+    while let [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+#[inline]
+fn trim_start(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = text {
         text = rest;
     }
     text

@@ -1,6 +1,7 @@
 //! What a browser, or somebody in its place, sends.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -88,7 +89,6 @@ pub(super) fn signed_value(input: &[u8]) {
         Err(Refusal::UnknownKey(id)) => assert_ne!(id, KEY.id()),
         Err(Refusal::BadSignature) => panic!("the signature is right"),
     }
-    with_a_timed_signature(input);
 }
 
 /// `1`, the ID of the key, and a token that is not all zero.
@@ -104,9 +104,45 @@ fn is_canonical(input: &[u8]) -> bool {
         && BASE64_URL_SAFE_NO_PAD.encode(bytes) == token
 }
 
-fn with_a_timed_signature(input: &[u8]) {
-    static SIGNER: LazyLock<TimedSigner> = LazyLock::new(|| TimedSigner::new(KEY.clone()));
-    let Ok(text) = std::str::from_utf8(input) else { return };
-    let read = SIGNER.verify::<Vec<u64>>(text, std::time::Duration::MAX, NOW);
-    assert!(read.is_err(), "nobody signed this");
+/// The input as a text of the timed signer, and as what such a text carries; both as they are and
+/// with the right signature under them.
+pub(super) fn timed_value(input: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(input) {
+        assert!(SIGNER.verify::<Vec<u64>>(text, AGE, NOW).is_err(), "nobody signed this");
+        verify_signed(text);
+    }
+    verify_signed(&format!("1.{}", BASE64_URL_SAFE_NO_PAD.encode(input)));
+    let Ok(text) = SIGNER.sign(input, NOW) else {
+        assert!(input.len() > TimedSigner::MAX_LEN / 4, "a short value was refused");
+        return;
+    };
+    assert_eq!(SIGNER.verify::<Vec<u8>>(&text, AGE, NOW).ok().as_deref(), Some(input));
+}
+
+static SIGNER: LazyLock<TimedSigner> = LazyLock::new(|| TimedSigner::new(KEY.clone()));
+const AGE: Duration = Duration::from_secs(3600);
+
+/// What the signer says of `text` with the right signature, held against the description.
+fn verify_signed(text: &str) {
+    let mac = BASE64_URL_SAFE_NO_PAD.encode(KEY.mac([crate::signer::LABEL, text.as_bytes()]));
+    let signed = format!("{text}.{mac}");
+    let read = SIGNER.verify::<Vec<u64>>(&signed, AGE, NOW);
+    let body = text.strip_prefix("1.").and_then(|body| BASE64_URL_SAFE_NO_PAD.decode(body).ok());
+    let body = body.filter(|_| signed.len() <= TimedSigner::MAX_LEN);
+    let Some((at, value)) = body.as_ref().and_then(|body| body.split_first_chunk::<8>()) else {
+        return assert!(read.is_err_and(|error| error.is_malformed()), "{text}");
+    };
+    let ago = i128::from(NOW.as_millis()) - i128::from(i64::from_be_bytes(*at));
+    match read {
+        Ok(read) => {
+            assert_eq!(rmp_serde::from_slice::<Vec<u64>>(value).ok(), Some(read), "{text}");
+            assert!((-60_000..3_600_000).contains(&ago), "{ago} ms ago");
+        }
+        Err(error) if error.is_not_yet_valid() => assert!(ago < -60_000, "{ago} ms ago"),
+        Err(error) if error.is_expired() => assert!(ago >= 3_600_000, "{ago} ms ago"),
+        Err(error) => {
+            assert!(error.is_decode(), "{error} {text}");
+            assert!(rmp_serde::from_slice::<Vec<u64>>(value).is_err(), "a value was refused");
+        }
+    }
 }

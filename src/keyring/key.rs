@@ -201,6 +201,8 @@ impl Key {
         if !(Self::MIN_LEN..=Self::MAX_LEN).contains(&secret.len()) {
             return Err(wrong_length());
         }
+        #[cfg(fastsession_leaks)]
+        crate::leaks::secret(secret);
         let mac = Hmac::new_from_slice(secret).map_err(|_| wrong_length())?;
         let id = KeyId::of(secret);
         Ok(Self {

@@ -8,24 +8,8 @@
 use sha2::block_api::compress256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// Bytes that SHA-256 takes at a time.
-pub(super) const BLOCK: usize = 64;
-/// The longest message that fits into one block with its end mark and length.
-const MAX_TAIL: usize = BLOCK - 9;
-
-/// The hash of nothing yet (FIPS 180-4, 5.3.3).
-const START: State = [
-    0x6a09_e667,
-    0xbb67_ae85,
-    0x3c6e_f372,
-    0xa54f_f53a,
-    0x510e_527f,
-    0x9b05_688c,
-    0x1f83_d9ab,
-    0x5be0_cd19,
-];
-
-type State = [u32; 8];
+pub(super) use crate::sha256::BLOCK;
+use crate::sha256::{START, State, bytes, finish};
 
 /// A key, with both its blocks hashed.
 #[derive(ZeroizeOnDrop)]
@@ -66,36 +50,16 @@ impl Prepared {
     }
 
     /// The MAC of the message that begins so and ends with `tail`.
+    ///
+    /// What lies between, the inner hash of one message, opens nothing and is not wiped.
+    #[inline]
     pub(super) fn mac<const N: usize>(&self, begun: &Begun, tail: &[u8; N]) -> [u8; 32] {
-        const { assert!(N <= MAX_TAIL, "the end of the message fits into one block") };
         let mut inner = begun.state;
         finish(&mut inner, tail, begun.len + N);
-        let mut digest = bytes(&inner);
         let mut outer = self.outer;
-        finish(&mut outer, &digest, BLOCK + digest.len());
-        inner.zeroize();
-        digest.zeroize();
+        finish(&mut outer, &bytes(&inner), BLOCK + size_of_val(&inner));
         bytes(&outer)
     }
-}
-
-/// Hashes the last block: what is left of a message of `len` bytes, its end mark and its length.
-#[inline]
-fn finish<const N: usize>(state: &mut State, tail: &[u8; N], len: usize) {
-    let mut block = [0; BLOCK];
-    block[..N].copy_from_slice(tail);
-    block[N] = 0x80;
-    block[BLOCK - 8..].copy_from_slice(&(len as u64 * 8).to_be_bytes());
-    compress256(state, &[block]);
-}
-
-#[inline]
-fn bytes(state: &State) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(state) {
-        *bytes = word.to_be_bytes();
-    }
-    bytes
 }
 
 #[cfg(test)]
@@ -123,7 +87,7 @@ mod tests {
                 };
                 assert_eq!(prepared.mac(&begun, b""), expected(b""));
                 assert_eq!(prepared.mac(&begun, b"tail"), expected(b"tail"));
-                assert_eq!(prepared.mac(&begun, &[9; MAX_TAIL]), expected(&[9; MAX_TAIL]));
+                assert_eq!(prepared.mac(&begun, &[9; BLOCK - 9]), expected(&[9; BLOCK - 9]));
             }
         }
     }

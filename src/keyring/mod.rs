@@ -12,6 +12,7 @@ mod scope;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod text;
 mod weak;
 
 pub use key::{Key, KeyId, KeyState};
@@ -23,17 +24,8 @@ pub(crate) use scope::Scope;
 pub(crate) use seal::sign;
 pub(crate) use seal::{Refusal, SEALED_LEN, Unsealed, seal, unseal};
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-
-/// Exactly `N` bytes from their one canonical base64url text; `None` for any other text.
-///
-/// Its time depends on the text, which tells nothing: who sends it knows it, and the MAC, compared
-/// in constant time, decides.
-pub(crate) fn decode_exact<const N: usize>(text: &[u8]) -> Option<zeroize::Zeroizing<[u8; N]>> {
-    let mut bytes = zeroize::Zeroizing::new([0; N]);
-    match BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut *bytes) {
-        Ok(len) if len == N => Some(bytes),
-        _ => None,
-    }
+/// The MAC that `text` spells in the one canonical way, if any.
+pub(crate) fn decode_mac(text: &[u8]) -> Option<[u8; MAC_BYTES]> {
+    let mut mac = [0; MAC_BYTES];
+    text::decode(<&[u8; text::text_len(MAC_BYTES)]>::try_from(text).ok()?, &mut mac).then_some(mac)
 }

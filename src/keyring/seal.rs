@@ -11,17 +11,18 @@
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, fuzzing))]
 use base64::Engine as _;
+#[cfg(any(test, fuzzing))]
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::decode_exact;
-#[cfg(any(test, fuzzing))]
-use super::key::Key;
-use super::key::{KeyId, MAC_BYTES};
+use super::decode_mac;
+use super::key::{Key, KeyId, MAC_BYTES};
 use super::ring::KeyRing;
 use super::scope::Scope;
+use super::text::{self, text_len};
 use crate::expiry::Timestamp;
 use crate::id::SessionToken;
 
@@ -29,16 +30,12 @@ pub(super) const VERSION: &[u8] = b"1.";
 const KEY_ID_START: usize = VERSION.len();
 const KEY_ID_END: usize = KEY_ID_START + KeyId::TEXT_LEN;
 pub(super) const TOKEN_START: usize = KEY_ID_END + 1;
-const TOKEN_TEXT: usize = base64_len(SessionToken::LEN);
+const TOKEN_TEXT: usize = text_len(SessionToken::LEN);
 const TOKEN_END: usize = TOKEN_START + TOKEN_TEXT;
 const MAC_START: usize = TOKEN_END + 1;
 
 /// Length of every sealed token, in bytes.
-pub(crate) const SEALED_LEN: usize = MAC_START + base64_len(MAC_BYTES);
-
-const fn base64_len(bytes: usize) -> usize {
-    (bytes * 8).div_ceil(6)
-}
+pub(crate) const SEALED_LEN: usize = MAC_START + text_len(MAC_BYTES);
 
 /// A token whose signature was found right.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,26 +60,15 @@ pub(crate) enum Refusal {
 /// The value that carries `token` in `scope`, signed with the active key.
 pub(crate) fn seal(ring: &KeyRing, scope: &Scope, token: &SessionToken) -> String {
     let key = ring.active();
-    let text = Zeroizing::new(base64::<TOKEN_TEXT>(token.expose()));
-    let mac = key.mac_of_token(scope, &text);
+    let text: Zeroizing<[u8; TOKEN_TEXT]> = Zeroizing::new(text::encode(token.expose()));
+    let mac: [u8; text_len(MAC_BYTES)] = text::encode(&key.mac_of_token(scope, &text));
     // Built in place: a string that grows would leave the token behind in freed memory.
-    let mut value = String::with_capacity(SEALED_LEN);
-    value.push_str("1.");
-    value.push_str(key.id_text());
-    for part in [&text[..], &base64::<{ base64_len(MAC_BYTES) }>(&mac)] {
-        value.push('.');
-        // Base64 is ASCII.
-        value.push_str(std::str::from_utf8(part).unwrap_or_default());
+    let mut value = Vec::with_capacity(SEALED_LEN);
+    for part in [VERSION, key.id_text().as_bytes(), b".", &text[..], b".", &mac] {
+        value.extend_from_slice(part);
     }
-    value
-}
-
-/// The `N` characters that spell `bytes`.
-fn base64<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    let mut text = [0; N];
-    let len = BASE64_URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).unwrap_or_default();
-    debug_assert_eq!(len, N, "`N` is the length of the text");
-    text
+    // All of it is ASCII.
+    String::from_utf8(value).unwrap_or_default()
 }
 
 /// `text` with the right MAC of `key` under it, whatever it says: to see what is refused even so.
@@ -100,12 +86,16 @@ pub(crate) fn unseal(
     value: &[u8],
     at: Timestamp,
 ) -> Result<Unsealed, Refusal> {
-    let Parts { key: id, token_text, token, mac } = parse(value).ok_or(Refusal::Malformed)?;
-    let key = ring.get(id).filter(|key| key.verifies_at(at)).ok_or(Refusal::UnknownKey(id))?;
+    let Parts { key_text, token_text, token, mac } = parse(value).ok_or(Refusal::Malformed)?;
+    let is_named = |key: &&Key| key.id_text().as_bytes() == key_text;
+    let Some(key) = ring.keys().find(is_named).filter(|key| key.verifies_at(at)) else {
+        return Err(KeyId::from_text(key_text).map_or(Refusal::Malformed, Refusal::UnknownKey));
+    };
     if !is_same(&key.mac_of_token(scope, token_text), &mac) {
         return Err(Refusal::BadSignature);
     }
-    Ok(Unsealed { token, key: id, signed_by_active: id == ring.active().id() })
+    let signed_by_active = key.id() == ring.active().id();
+    Ok(Unsealed { token, key: key.id(), signed_by_active })
 }
 
 /// Takes the same time wherever they differ: all bytes are compared, eight at a time.
@@ -120,13 +110,15 @@ fn is_same(left: &[u8; MAC_BYTES], right: &[u8; MAC_BYTES]) -> bool {
 }
 
 struct Parts<'a> {
-    key: KeyId,
+    key_text: &'a [u8],
     token_text: &'a [u8; TOKEN_TEXT],
     token: SessionToken,
     mac: [u8; MAC_BYTES],
 }
 
-/// The form alone decides what is signed before the token: version, key ID and separators.
+/// The form alone decides what is signed before the token: version, key ID and separators. The key
+/// ID is found in the ring as it is spelt.
+#[inline]
 fn parse(value: &[u8]) -> Option<Parts<'_>> {
     let separated = value.len() == SEALED_LEN
         && value.starts_with(VERSION)
@@ -135,14 +127,9 @@ fn parse(value: &[u8]) -> Option<Parts<'_>> {
     if !separated {
         return None;
     }
-    let key = KeyId::from_text(&value[KEY_ID_START..KEY_ID_END])?;
+    let key_text = &value[KEY_ID_START..KEY_ID_END];
     let token_text = value[TOKEN_START..].first_chunk()?;
-    let token = decode_exact::<{ SessionToken::LEN }>(token_text)?;
-    // It came with the request, where it stays: nothing is gained by wiping this copy.
-    let mac = *decode_exact(&value[MAC_START..])?;
-    if token.iter().all(|&byte| byte == 0) {
-        return None;
-    }
-    let token = SessionToken::from_bytes(*token);
-    Some(Parts { key, token_text, token, mac })
+    let token = SessionToken::read(|bytes| text::decode(token_text, bytes))?;
+    let mac = decode_mac(&value[MAC_START..])?;
+    Some(Parts { key_text, token_text, token, mac })
 }

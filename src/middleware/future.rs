@@ -10,7 +10,7 @@ use axum_core::response::{IntoResponse, Response};
 use pin_project_lite::pin_project;
 
 use super::headers::ClosingRequest;
-use crate::session::{Closed, Closing, Finished, Inner};
+use crate::session::{Closed, Finished, Inner};
 
 pin_project! {
     /// The response future of [`SessionService`](super::SessionService).
@@ -30,22 +30,17 @@ enum Phase {
         session: Arc<Inner>,
         request: ClosingRequest,
     },
-    Finishing {
-        finish: Finish,
-        /// Taken when it is complete.
-        response: Option<Response>,
-        session: Arc<Inner>,
-        request: ClosingRequest,
-    },
+    /// Here is nothing but a pointer: axum moves this future into a box for each request.
+    Finishing(Pin<Box<dyn Future<Output = Response> + Send>>),
 }
 
-type Finish = Pin<Box<dyn Future<Output = Closing> + Send>>;
-
 impl<F> ResponseFuture<F> {
+    #[inline]
     pub(super) fn aside(handler: F) -> Self {
         Self { handler, phase: Phase::Aside }
     }
 
+    #[inline]
     pub(super) fn new(handler: F, session: Arc<Inner>, request: ClosingRequest) -> Self {
         Self { handler, phase: Phase::Handling { session, request } }
     }
@@ -60,41 +55,37 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        loop {
-            match this.phase {
-                Phase::Aside => {
-                    return this.handler.poll(context).map_ok(IntoResponse::into_response);
-                }
-                Phase::Handling { session, request } => {
-                    let response = ready!(this.handler.as_mut().poll(context))?.into_response();
-                    let closed = Closed {
-                        failed: response.status().is_server_error(),
-                        is_activity: request.is_activity,
-                    };
-                    let finish: Finish = match Inner::finish_now(session, closed) {
-                        Finished::Closed(closing) => {
-                            return Poll::Ready(Ok(request.dress(
-                                session.shared(),
-                                response,
-                                closing,
-                            )));
-                        }
-                        Finished::Asked(asked) => {
-                            Box::pin(Arc::clone(session).finish_asked(asked, closed))
-                        }
-                        Finished::NotNow => Box::pin(Arc::clone(session).finish(closed)),
-                    };
-                    let (session, request) = (Arc::clone(session), request.clone());
-                    *this.phase =
-                        Phase::Finishing { finish, response: Some(response), session, request };
-                }
-                Phase::Finishing { finish, response, session, request } => {
-                    let closing = ready!(finish.as_mut().poll(context));
-                    let response = response.take().unwrap_or_default();
-                    return Poll::Ready(Ok(request.dress(session.shared(), response, closing)));
-                }
-            }
+        if let Phase::Finishing(finishing) = this.phase {
+            return finishing.as_mut().poll(context).map(Ok);
         }
+        let mut response = ready!(this.handler.as_mut().poll(context))?.into_response();
+        let Phase::Handling { session, request } = this.phase else {
+            return Poll::Ready(Ok(response));
+        };
+        let closed = Closed {
+            failed: response.status().is_server_error(),
+            is_activity: request.is_activity,
+        };
+        let waiting = match Inner::finish_now(session, closed) {
+            Finished::Closed(closing) => {
+                request.dress(session.shared(), &mut response, closing);
+                return Poll::Ready(Ok(response));
+            }
+            Finished::Asked(asked) => Some(asked),
+            Finished::NotNow => None,
+        };
+        let (session, request) = (Arc::clone(session), request.clone());
+        let mut finishing = Box::pin(async move {
+            let closing = match waiting {
+                Some(asked) => Arc::clone(&session).finish_asked(asked, closed).await,
+                None => Arc::clone(&session).finish(closed).await,
+            };
+            request.dress(session.shared(), &mut response, closing);
+            response
+        });
+        let polled = finishing.as_mut().poll(context).map(Ok);
+        *this.phase = Phase::Finishing(finishing);
+        polled
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use axum_core::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, COOKIE, ORIGIN, REFERER, SET_COOKIE, VARY};
+use http::header::{CACHE_CONTROL, COOKIE, Entry, ORIGIN, REFERER, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::layer::ErrorHook;
@@ -21,24 +21,26 @@ pub(super) struct ClosingRequest {
 }
 
 impl ClosingRequest {
-    /// The response as it leaves.
-    pub(super) fn dress(
-        &self,
-        shared: &Shared,
-        mut response: Response,
-        closing: Closing,
-    ) -> Response {
+    /// Makes of the response what leaves.
+    #[inline]
+    pub(super) fn dress(&self, shared: &Shared, response: &mut Response, closing: Closing) {
+        if self.on_error.is_some() || !closing.is_nothing() {
+            self.dress_up(shared, response, closing);
+        }
+    }
+
+    fn dress_up(&self, shared: &Shared, response: &mut Response, closing: Closing) {
         let Closing { consulted, cookie, error } = closing;
         if let Some(error) = error {
-            response = error.into_response();
+            *response = error.into_response();
         }
         let value = cookie.map(|cookie| self.value_of(shared, cookie)).transpose();
         let value = value.unwrap_or_else(|error| {
-            response = error.into_response();
+            *response = error.into_response();
             None
         });
         if let Some(hook) = &self.on_error {
-            response = hooked(hook, response);
+            hooked(hook, response);
         }
         let headers = response.headers_mut();
         let own = shared.settings.header.as_ref().map(HeaderOptions::header_name);
@@ -49,11 +51,9 @@ impl ClosingRequest {
             }
             headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         }
-        let carrier = own.unwrap_or(&COOKIE);
-        if consulted && !varies_by(headers, carrier) {
-            headers.append(VARY, HeaderValue::from(carrier.clone()));
+        if consulted {
+            vary_by(headers, own.unwrap_or(&COOKIE));
         }
-        response
     }
 
     /// What stands in `Set-Cookie`, or in the header of the layer's own.
@@ -90,14 +90,13 @@ pub(super) fn may_warn(shared: &Shared) -> bool {
 }
 
 /// Lets the application turn an error into a response of its own.
-fn hooked(hook: &ErrorHook, mut response: Response) -> Response {
-    let Some(error) = response.extensions_mut().remove::<Error>() else { return response };
-    if let Some(own) = hook(&error) {
-        return own;
+fn hooked(hook: &ErrorHook, response: &mut Response) {
+    let Some(error) = response.extensions_mut().remove::<Error>() else { return };
+    match hook(&error) {
+        Some(own) => *response = own,
+        // Another layer around this one may know what to do.
+        None => drop(response.extensions_mut().insert(error)),
     }
-    // Another layer around this one may know what to do.
-    response.extensions_mut().insert(error);
-    response
 }
 
 /// Whether a browser says the page is on `http://`. On localhost that is as good as TLS.
@@ -109,11 +108,21 @@ pub(super) fn claims_plain_http(headers: &HeaderMap) -> bool {
     })
 }
 
-fn varies_by(headers: &HeaderMap, carrier: &HeaderName) -> bool {
-    headers.get_all(VARY).iter().any(|value| {
-        value.as_bytes().split(|&byte| byte == b',').any(|name| {
-            let name = name.trim_ascii();
-            name == b"*" || name.eq_ignore_ascii_case(carrier.as_str().as_bytes())
-        })
+fn vary_by(headers: &mut HeaderMap, carrier: &HeaderName) {
+    match headers.entry(VARY) {
+        Entry::Vacant(place) => drop(place.insert(HeaderValue::from(carrier.clone()))),
+        Entry::Occupied(mut values) => {
+            if !values.iter().any(|value| names(value, carrier)) {
+                values.append(HeaderValue::from(carrier.clone()));
+            }
+        }
+    }
+}
+
+/// Whether a `Vary` header says that the response depends on `carrier`.
+fn names(value: &HeaderValue, carrier: &HeaderName) -> bool {
+    value.as_bytes().split(|&byte| byte == b',').any(|name| {
+        let name = name.trim_ascii();
+        name == b"*" || name.eq_ignore_ascii_case(carrier.as_str().as_bytes())
     })
 }

@@ -13,6 +13,7 @@ use tower_service::Service;
 use super::future::ResponseFuture;
 use super::headers::{ClosingRequest, claims_plain_http, may_warn};
 use super::layer::Config;
+use crate::header::HeaderOptions;
 use crate::session::{Carried, Inner, Realm, Session, Settings};
 
 /// What [`SessionLayer`](super::SessionLayer) makes of a service.
@@ -54,8 +55,8 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (mut request, mut is_activity) = (request, true);
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let mut is_activity = true;
         if self.config.has_predicates() {
             let (judged, verdict) = self.config.judge(request);
             if verdict.skip {
@@ -63,12 +64,13 @@ where
             }
             (request, is_activity) = (judged, verdict.is_activity);
         }
-        let carried = carried(request.headers(), &self.config.shared.settings);
-        let session = Arc::new(Inner::carrying(Arc::clone(&self.config.shared), carried));
+        let config = &*self.config;
+        let carried = carried(request.headers(), &config.shared.settings);
+        let session = Arc::new(Inner::carrying(Arc::clone(&config.shared), carried));
         let closing = ClosingRequest {
-            on_error: self.config.on_error.clone(),
+            on_error: config.on_error.clone(),
             is_activity,
-            plain_http: may_warn(&self.config.shared) && claims_plain_http(request.headers()),
+            plain_http: may_warn(&config.shared) && claims_plain_http(request.headers()),
         };
         request.extensions_mut().insert(Session::<R>::from_inner(Arc::clone(&session)));
         ResponseFuture::new(self.inner.call(request), session, closing)
@@ -76,10 +78,12 @@ where
 }
 
 fn carried(headers: &HeaderMap, settings: &Settings) -> Carried {
-    match &settings.header {
-        None => Carried::cookies(headers.get_all(COOKIE).iter().cloned()),
-        Some(header) => Carried::bare(headers.get_all(header.header_name()).iter().cloned()),
+    let name = settings.header.as_ref().map_or(&COOKIE, HeaderOptions::header_name);
+    // Nearly always no header at all has two lines, which is quickly seen.
+    if headers.len() == headers.keys_len() {
+        return headers.get(name).cloned().map_or(Carried::Nothing, Carried::One);
     }
+    Carried::lines(headers.get_all(name).iter())
 }
 
 /// What the application's predicates say of a request.

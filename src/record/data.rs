@@ -132,6 +132,8 @@ impl Changes {
         if u32::try_from(value.len()).is_err() {
             return Err(Error::new(Kind::TooLarge, "a session value has at most 4 GiB"));
         }
+        #[cfg(fastsession_leaks)]
+        crate::leaks::payload(&value);
         self.put(key, Some(value));
         Ok(())
     }

@@ -12,40 +12,51 @@ pub(crate) type Raw = Box<[u8]>;
 /// All headers that may hold the token. Nearly always there is one at most, which costs no
 /// allocation.
 #[derive(Clone, Default)]
-pub(crate) struct Carried {
-    first: Option<Raw>,
-    more: Vec<Raw>,
-    /// A header is the token and nothing else, rather than cookies.
-    is_bare: bool,
+pub(crate) enum Carried {
+    #[default]
+    Nothing,
+    One(Raw),
+    Several(Box<[Raw]>),
 }
 
 impl Carried {
-    /// These `Cookie` headers.
+    /// These lines of a header.
     #[cfg(feature = "axum")]
-    pub(crate) fn cookies(mut headers: impl Iterator<Item = Raw>) -> Self {
-        Self { first: headers.next(), more: headers.collect(), is_bare: false }
-    }
-
-    /// The lines of the header that is the token.
-    #[cfg(feature = "axum")]
-    pub(crate) fn bare(mut headers: impl Iterator<Item = Raw>) -> Self {
-        Self { first: headers.next(), more: headers.take(1).collect(), is_bare: true }
+    pub(crate) fn lines<'a>(mut lines: impl Iterator<Item = &'a Raw>) -> Self {
+        let Some(first) = lines.next() else { return Self::Nothing };
+        match lines.next() {
+            None => Self::One(first.clone()),
+            Some(second) => {
+                Self::Several([first, second].into_iter().chain(lines).cloned().collect())
+            }
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none()
+        matches!(self, Self::Nothing)
     }
 
-    /// The values that may be the token: of the cookies named `name`, or of the header.
-    pub(crate) fn candidates(&self, name: &str) -> Candidates<'_> {
-        if !self.is_bare {
-            return candidates(self.first.iter().chain(&self.more).map(AsRef::as_ref), name);
+    fn as_slice(&self) -> &[Raw] {
+        match self {
+            Self::Nothing => &[],
+            Self::One(line) => std::slice::from_ref(line),
+            Self::Several(lines) => lines,
         }
-        match (&self.first, &*self.more) {
-            (Some(value), []) => Candidates::alone(value.as_ref()),
-            (None, _) => Candidates::alone(&[]),
+    }
+
+    /// The values of the cookies named `name`, where the lines are cookies.
+    pub(crate) fn cookies(&self, name: &str) -> Candidates<'_> {
+        candidates(self.as_slice().iter().map(AsRef::as_ref), name)
+    }
+
+    /// The value, where a line is the token and nothing else.
+    #[cfg(feature = "axum")]
+    pub(crate) fn alone(&self) -> Candidates<'_> {
+        match self.as_slice() {
+            [] => Candidates::alone(&[]),
+            [line] => Candidates::alone(line.as_ref()),
             // No client has a reason to send two, and which of them is meant nobody could say.
-            (Some(_), _) => Candidates::TooMany,
+            _ => Candidates::TooMany,
         }
     }
 }

@@ -36,7 +36,7 @@ impl Inner {
     pub(super) async fn commit_pending(&self, head: Head) -> Result<()> {
         let committed = self.commit_steps(head).await;
         if committed.as_ref().is_err_and(Error::is_too_many_sessions) {
-            self.state.lock().discard();
+            self.state().discard();
         }
         committed
     }
@@ -44,7 +44,7 @@ impl Inner {
     async fn commit_steps(&self, head: Head) -> Result<()> {
         for _ in 0..COLLISIONS {
             let (step, version, may_send) = {
-                let mut state = self.state.lock();
+                let mut state = self.state();
                 let may_send = head == Head::Waiting || !state.head_sent;
                 (state.next_step(may_send)?, state.draft_version, may_send)
             };
@@ -75,7 +75,7 @@ impl Inner {
         let cookie = if persists { self.own_cookie().await? } else { None };
         match self.shared.commit(id, Op::Merge(draft.clone())).await? {
             Outcome::Committed(record) => {
-                let mut state = self.state.lock();
+                let mut state = self.state();
                 state.settle(&draft, version);
                 if let Some(live) = &mut state.live {
                     live.record = record;
@@ -85,14 +85,14 @@ impl Inner {
                 }
                 Ok(true)
             }
-            Outcome::Absent(absence) => Err(self.state.lock().lose(Lost::at_commit(absence))),
+            Outcome::Absent(absence) => Err(self.state().lose(Lost::at_commit(absence))),
             _ => Err(broken_contract()),
         }
     }
 
     /// The carried cookie, signed anew with the active key.
     pub(crate) async fn own_cookie(&self) -> Result<Option<String>> {
-        let token = self.state.lock().live.as_ref().and_then(|live| live.token.clone());
+        let token = self.state().live.as_ref().and_then(|live| live.token.clone());
         match token {
             Some(token) => self.seal(&token).await.map(Some),
             None => Ok(None),
@@ -113,11 +113,12 @@ impl Inner {
             draft: draft.clone(),
             login: self.login_of(user),
         };
-        match self.shared.commit(token.id(), op).await? {
+        let id = token.id();
+        match self.shared.commit(id, op).await? {
             Outcome::Committed(record) => {
-                let mut state = self.state.lock();
+                let mut state = self.state();
                 state.settle(&draft, version);
-                state.install_new(token, record, cookie, signs_in.as_deref());
+                state.install_new(id, token, record, cookie, signs_in.as_deref());
                 Ok(true)
             }
             Outcome::Exists => Ok(false),
@@ -128,7 +129,7 @@ impl Inner {
     /// Creates a session that holds `draft` and nothing of what is pending.
     pub(super) async fn create_with(&self, draft: Draft) -> Result<()> {
         for _ in 0..COLLISIONS {
-            let version = self.state.lock().draft_version.wrapping_sub(1);
+            let version = self.state().draft_version.wrapping_sub(1);
             if self.create(draft.clone(), version, None).await? {
                 return Ok(());
             }
@@ -147,21 +148,22 @@ impl Inner {
     ) -> Result<bool> {
         let cookie = self.seal(&token).await?;
         let signs_in = user.clone();
+        let new_id = token.id();
         let op = Op::Renew {
-            new_id: token.id(),
+            new_id,
             draft: draft.clone(),
             login: self.login_of(user),
             grace: self.shared.settings.grace,
         };
         match self.shared.commit(id, op).await? {
             Outcome::Committed(record) => {
-                let mut state = self.state.lock();
+                let mut state = self.state();
                 state.settle(&draft, version);
-                state.install_new(token, record, cookie, signs_in.as_deref());
+                state.install_new(new_id, token, record, cookie, signs_in.as_deref());
                 Ok(true)
             }
             Outcome::Exists => {
-                if let Some(staged) = &mut self.state.lock().staged {
+                if let Some(staged) = &mut self.state().staged {
                     staged.token = None;
                 }
                 Ok(false)
@@ -169,8 +171,8 @@ impl Inner {
             Outcome::Absent(absence) => match self.earlier_try(&token, absence).await? {
                 // How much of the draft it took is not known: all of it goes into the next step.
                 Some(record) => {
-                    let mut state = self.state.lock();
-                    state.install_new(token, record, cookie, signs_in.as_deref());
+                    let mut state = self.state();
+                    state.install_new(new_id, token, record, cookie, signs_in.as_deref());
                     Ok(false)
                 }
                 None => self.renewal_lost(absence, signs_in.is_some()),
@@ -195,7 +197,7 @@ impl Inner {
     /// Signing in must not be lost: it starts a fresh session. Renewing what is gone is an error.
     fn renewal_lost(&self, absence: Absence, signs_in: bool) -> Result<bool> {
         let lost = Lost::at_commit(absence);
-        let mut state = self.state.lock();
+        let mut state = self.state();
         if !signs_in {
             return Err(state.lose(lost));
         }

@@ -23,10 +23,10 @@ struct Me {
 
 impl Inner {
     async fn destroy(&self) -> Result<()> {
-        self.loaded().await?;
+        drop(self.loaded().await?);
         let _turn = self.turn.lock().await;
         let id = {
-            let state = self.state.lock();
+            let state = self.state();
             match (&state.live, state.lost) {
                 (Some(live), _) => Some(live.id),
                 // Its successor lives on: to call that a logout would be a lie.
@@ -38,9 +38,9 @@ impl Inner {
         };
         let owns_cookie = match id {
             Some(id) => self.end(id).await?,
-            None => self.state.lock().lost.is_none(),
+            None => self.state().lost.is_none(),
         };
-        self.state.lock().begin_anew(owns_cookie);
+        self.state().begin_anew(owns_cookie);
         Ok(())
     }
 
@@ -48,9 +48,7 @@ impl Inner {
     async fn end(&self, id: SessionId) -> Result<bool> {
         let op = Op::End { by: EndedBy::Application, grace: self.shared.settings.grace };
         match self.shared.commit(id, op).await? {
-            Outcome::Absent(Absence::Superseded { .. }) => {
-                Err(self.state.lock().lose(Lost::Superseded))
-            }
+            Outcome::Absent(Absence::Superseded { .. }) => Err(self.state().lose(Lost::Superseded)),
             Outcome::Absent(Absence::Ended { concurrent: true, .. }) => Ok(false),
             _ => Ok(true),
         }
@@ -58,12 +56,12 @@ impl Inner {
 
     /// The session of whoever is signed in, after committing what is staged.
     async fn me(&self) -> Result<Option<Me>> {
-        self.loaded().await?;
+        drop(self.loaded().await?);
         let _turn = self.turn.lock().await;
-        if self.state.lock().staged.is_some() {
+        if self.state().staged.is_some() {
             self.commit_pending(Head::AsKnown).await?;
         }
-        let state = self.state.lock();
+        let state = self.state();
         Ok(state.live.as_ref().and_then(|live| {
             let user = live.record.user()?.into();
             Some(Me { id: live.id, user, realm: live.record.realm().map(Into::into) })
@@ -87,9 +85,8 @@ impl Inner {
     }
 
     async fn siblings(&self) -> Result<Vec<Summary>> {
-        self.loaded().await?;
         let (user, own, realm) = {
-            let state = self.state.lock();
+            let state = self.loaded().await?;
             let Some(user) = state.user() else { return Ok(Vec::new()) };
             let live = state.live.as_ref();
             let realm = match live {
@@ -107,7 +104,7 @@ impl Inner {
         let mut watched = None;
         loop {
             if self.loaded().await.is_ok() {
-                let id = watched.or_else(|| self.state.lock().watchable());
+                let id = watched.or_else(|| self.state().watchable());
                 let Some(id) = id else { return };
                 watched = Some(id);
                 match self.shared.load(&id).await {

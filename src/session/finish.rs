@@ -10,7 +10,7 @@ use super::commit::Head;
 use super::shared::{Shared, broken_contract};
 use super::state::{CookieDue, Lost, State};
 use crate::error::{Error, Result};
-use crate::id::SessionToken;
+use crate::id::{SessionId, SessionToken};
 use crate::keyring::seal;
 use crate::store::{Answer, Draft, Freshness, Op, Outcome};
 
@@ -25,6 +25,13 @@ pub(crate) struct Closing {
     pub(crate) cookie: Option<ClosingCookie>,
     /// The response must not go out: what it promises was not done.
     pub(crate) error: Option<Error>,
+}
+
+impl Closing {
+    /// Whether the response stays as it is.
+    pub(crate) fn is_nothing(&self) -> bool {
+        !self.consulted && self.cookie.is_none() && self.error.is_none()
+    }
 }
 
 pub(crate) enum ClosingCookie {
@@ -43,13 +50,23 @@ pub(crate) struct Closed {
 
 impl Inner {
     /// The response phase, as far as there is nothing to wait for.
+    #[inline]
     pub(crate) fn finish_now(this: &mut Arc<Self>, closed: Closed) -> Finished {
         // Nearly always every handle is gone by now, and nobody is to be kept out.
-        if let Some(Self { shared, state, .. }) = Arc::get_mut(this) {
-            return finish_alone(shared, state.get_mut(), closed);
+        let Some(Self { shared, known, .. }) = Arc::get_mut(this) else {
+            return this.finish_beside_others(closed);
+        };
+        match &mut known.get_mut().state {
+            Some(state) => finish_alone(shared, state, closed),
+            None if shared.settings.create_always => Finished::NotNow,
+            // Nobody asked, nor can anybody from now on.
+            None => Finished::Closed(Closing::default()),
         }
-        let Ok(_turn) = this.turn.try_lock() else { return Finished::NotNow };
-        match close_now(&this.shared, &mut this.state.lock(), closed) {
+    }
+
+    fn finish_beside_others(&self, closed: Closed) -> Finished {
+        let Ok(_turn) = self.turn.try_lock() else { return Finished::NotNow };
+        match close_now(&self.shared, &mut self.state(), closed) {
             Some(closing) => Finished::Closed(closing),
             None => Finished::NotNow,
         }
@@ -59,7 +76,7 @@ impl Inner {
     pub(crate) async fn finish_asked(self: Arc<Self>, asked: Asked, closed: Closed) -> Closing {
         let answered = asked.answer.await;
         let closing = {
-            let mut state = self.state.lock();
+            let mut state = self.state();
             close_answered(&self.shared, &mut state, asked.new, answered, closed)
         };
         match closing {
@@ -75,7 +92,7 @@ impl Inner {
             self.prepare_empty_session().await;
         }
         let staged = {
-            let mut state = self.state.lock();
+            let mut state = self.state();
             drop_changes_of_failure(&mut state, closed);
             state.head_sent = true;
             state.staged.is_some()
@@ -85,7 +102,7 @@ impl Inner {
         if error.is_none() {
             self.resign().await;
         }
-        let closing = close(&self.shared, &mut self.state.lock(), closed);
+        let closing = close(&self.shared, &mut self.state(), closed);
         Closing { error, ..closing }
     }
 
@@ -106,7 +123,7 @@ impl Inner {
     /// is one already.
     async fn prepare_empty_session(&self) {
         if self.loaded().await.is_ok() {
-            let mut state = self.state.lock();
+            let mut state = self.state();
             state.create_empty = state.live.is_none()
                 && state.lost.is_none()
                 && !matches!(state.cookie, CookieDue::Delete);
@@ -117,7 +134,7 @@ impl Inner {
     /// could overwrite the cookie of the session that took its place.
     async fn resign(&self) {
         let id = {
-            let state = self.state.lock();
+            let state = self.state();
             let due = state.resign && matches!(state.cookie, CookieDue::None);
             state.live.as_ref().filter(|_| due).map(|live| live.id)
         };
@@ -125,7 +142,7 @@ impl Inner {
         // Failing costs nothing but another try with the next request.
         let Ok(Some(value)) = self.own_cookie().await else { return };
         if let Ok(true) = self.shared.is_live_now(&id).await {
-            self.state.lock().cookie = CookieDue::Set(value);
+            self.state().cookie = CookieDue::Set(value);
         }
     }
 }
@@ -142,8 +159,14 @@ pub(crate) enum Finished {
 /// A commit that the store was asked for.
 pub(crate) struct Asked {
     answer: Answer<Outcome>,
-    /// Token and cookie of a session that is new with it.
-    new: Option<(SessionToken, String)>,
+    new: Option<NewSession>,
+}
+
+/// A session that is new with a commit.
+struct NewSession {
+    id: SessionId,
+    token: SessionToken,
+    cookie: String,
 }
 
 /// Commits what nearly every response has to commit, changes of one session or those that make
@@ -181,15 +204,16 @@ fn ask(shared: &Shared, state: &State, closed: Closed) -> Option<Asked> {
     let token = SessionToken::generate().ok()?;
     let cookie = seal(&ring, &shared.settings.scope, &token);
     let realm = shared.settings.realm.map(Into::into);
-    let answer = shared.ask(token.id(), Op::Create { realm, draft, login: None });
-    Some(Asked { answer, new: Some((token, cookie)) })
+    let id = token.id();
+    let answer = shared.ask(id, Op::Create { realm, draft, login: None });
+    Some(Asked { answer, new: Some(NewSession { id, token, cookie }) })
 }
 
 /// What the response carries after this answer; `None` if there has to be another step.
 fn close_answered(
     shared: &Shared,
     state: &mut State,
-    new: Option<(SessionToken, String)>,
+    new: Option<NewSession>,
     answered: Result<Outcome>,
     closed: Closed,
 ) -> Option<Closing> {
@@ -197,7 +221,9 @@ fn close_answered(
         (Ok(Outcome::Committed(record)), new) => {
             state.draft = Draft::default();
             match (new, &mut state.live) {
-                (Some((token, cookie)), _) => state.install_new(token, record, cookie, None),
+                (Some(NewSession { id, token, cookie }), _) => {
+                    state.install_new(id, token, record, cookie, None);
+                }
                 (None, Some(live)) => live.record = record,
                 (None, None) => {}
             }
@@ -238,8 +264,7 @@ fn close(shared: &Shared, state: &mut State, closed: Closed) -> Closing {
         CookieDue::None => None,
         CookieDue::Delete => Some(ClosingCookie::Delete),
         CookieDue::Set(value) => {
-            let at = shared.store.clock().now();
-            let max_age = state.max_age(&shared.settings, at);
+            let max_age = state.max_age(&shared.settings, || shared.store.clock().now());
             Some(ClosingCookie::Set { value, max_age })
         }
     };

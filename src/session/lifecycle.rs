@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::commit::Head;
 use super::shared::Shared;
 use super::state::{Live, Staged, State, too_late};
-use super::{Inner, Realm, Session, Settings};
+use super::{Inner, Known, Realm, Session, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
 use crate::origin::Origin;
@@ -14,14 +14,13 @@ use crate::store::{Loaded, SessionStore};
 
 impl Inner {
     async fn save(&self) -> Result<()> {
-        self.loaded().await?;
+        drop(self.loaded().await?);
         let _turn = self.turn.lock().await;
         self.commit_pending(Head::AsKnown).await
     }
 
     async fn renew(&self) -> Result<()> {
-        self.loaded().await?;
-        let mut state = self.state.lock();
+        let mut state = self.loaded().await?;
         if let Some(lost) = state.lost {
             return Err(lost.error());
         }
@@ -39,8 +38,7 @@ impl Inner {
             let message = format!("a user has at most {MAX_USER_BYTES} bytes");
             return Err(Error::new(Kind::TooLarge, message));
         }
-        self.loaded().await?;
-        let mut state = self.state.lock();
+        let mut state = self.loaded().await?;
         if state.head_sent {
             return Err(too_late());
         }
@@ -81,8 +79,7 @@ impl<R: Realm> Session<R> {
     /// Reading the session in a handler is activity by itself. This is for what goes on without
     /// requests, such as messages on a WebSocket.
     pub async fn touch(&self) -> Result<()> {
-        self.inner.loaded().await?;
-        let mut state = self.inner.state.lock();
+        let mut state = self.inner.loaded().await?;
         if let Some(live) = &mut state.live
             && let Some(touched) = self.inner.shared.touch(live, self.inner.shared.access().at)
         {
@@ -161,6 +158,7 @@ impl Session {
             head_sent: true,
             ..State::default()
         };
-        Ok(Self::from_inner(Arc::new(Inner::new(Arc::new(shared), state))))
+        let known = Known { state: Some(Box::new(state)), ..Known::default() };
+        Ok(Self::from_inner(Arc::new(Inner::new(Arc::new(shared), known))))
     }
 }

@@ -1,9 +1,11 @@
 //! From a carried cookie to a session: looked at once, when first asked for.
 
-use super::Inner;
+use parking_lot::MutexGuard;
+
 use super::carried::Carried;
 use super::shared::Shared;
-use super::state::{Live, Lost, State};
+use super::state::{Live, Lost};
+use super::{Held, Inner, Known};
 use crate::cookie::{Candidates, MAX_CANDIDATES};
 use crate::error::Result;
 use crate::expiry::Timestamp;
@@ -32,32 +34,36 @@ impl Conclusion {
 
 impl Inner {
     /// Looks at the carried cookie, unless that was done.
-    pub(crate) async fn loaded(&self) -> Result<()> {
+    pub(super) async fn loaded(&self) -> Result<Held<'_>> {
         let tried = {
-            let mut state = self.state.lock();
+            let mut known = self.known.lock();
+            let state = known.state();
             state.consulted |= !state.head_sent;
             if state.origin.is_some() {
-                return Ok(());
+                return Ok(MutexGuard::map(known, Known::state));
             }
-            match self.shared.conclude_now(&state.carried) {
+            match self.shared.conclude_now(&known.carried) {
                 Tried::Concluded(conclusion) => {
-                    self.install(&mut state, conclusion?);
-                    return Ok(());
+                    self.install(&mut known, conclusion?);
+                    return Ok(MutexGuard::map(known, Known::state));
                 }
                 Tried::Loading(found, answer) => Err((found, answer)),
-                Tried::NotNow => Ok(state.carried.clone()),
+                Tried::NotNow => Ok(known.carried.clone()),
             }
         };
         let conclusion = match tried {
             Ok(carried) => self.shared.conclude(&carried).await?,
             Err((found, answer)) => self.shared.choice(found, answer.await?),
         };
-        self.install(&mut self.state.lock(), conclusion);
-        Ok(())
+        let mut known = self.known.lock();
+        self.install(&mut known, conclusion);
+        Ok(MutexGuard::map(known, Known::state))
     }
 
     /// Clones of a handle may load at the same time: the first one's conclusion stands.
-    fn install(&self, state: &mut State, conclusion: Conclusion) {
+    #[inline]
+    fn install(&self, known: &mut Known, conclusion: Conclusion) {
+        let state = known.state.get_or_insert_default();
         if state.origin.is_some() {
             return;
         }
@@ -65,11 +71,10 @@ impl Inner {
         state.lost = conclusion.lost;
         state.resign = conclusion.resign;
         state.client_has_cookie = conclusion.client_has_cookie;
-        state.carried = Carried::default();
         state.live = conclusion.live;
+        known.carried = Carried::default();
         self.shared.counters.count(conclusion.origin);
-        let id = state.live.as_ref().map(|live| live.id);
-        self.shared.log_conclusion(conclusion.origin, id);
+        self.shared.log_conclusion(conclusion.origin, state.live.as_ref());
     }
 }
 
@@ -86,14 +91,14 @@ enum Tried {
 struct Found {
     id: SessionId,
     unsealed: Unsealed,
-    access: Access,
+    at: Timestamp,
 }
 
 impl Shared {
     /// A request's one line about its cookie. Cookies that open nothing are for anybody to send,
     /// so that their lines are bounded.
-    fn log_conclusion(&self, origin: Origin, id: Option<SessionId>) {
-        let id = id.map(tracing::field::display);
+    fn log_conclusion(&self, origin: Origin, live: Option<&Live>) {
+        let id = live.map(|live| tracing::field::display(&live.id));
         let origin_name = origin.as_str();
         if matches!(origin, Origin::New | Origin::Restored) {
             tracing::debug!(origin = origin_name, id, "session concluded");
@@ -102,13 +107,24 @@ impl Shared {
         }
     }
 
+    /// The values that may be the token.
+    #[inline]
+    fn candidates<'a>(&self, carried: &'a Carried) -> Candidates<'a> {
+        #[cfg(feature = "axum")]
+        if self.settings.header.is_some() {
+            return carried.alone();
+        }
+        carried.cookies(self.settings.cookie.name())
+    }
+
     /// The same as [`Shared::conclude`], as far as that needs no waiting and there is one cookie
     /// only: no future, and no copy of what the request carried.
+    #[inline]
     fn conclude_now(&self, carried: &Carried) -> Tried {
         if carried.is_empty() {
             return Tried::Concluded(Ok(Conclusion::none(Origin::New, false)));
         }
-        let value = match carried.candidates(self.settings.cookie.name()) {
+        let value = match self.candidates(carried) {
             Candidates::Found(values) if values.is_empty() => {
                 return Tried::Concluded(Ok(Conclusion::none(Origin::New, false)));
             }
@@ -121,7 +137,7 @@ impl Shared {
         let Ok(unsealed) = unseal(&ring, &self.settings.scope, value, access.at) else {
             return Tried::NotNow;
         };
-        let found = Found { id: unsealed.token.id(), unsealed, access };
+        let found = Found { id: unsealed.token.id(), unsealed, at: access.at };
         match self.store.load(&found.id, &access).now() {
             Ok(loaded) => Tried::Concluded(loaded.map(|loaded| self.choice(found, loaded))),
             Err(answer) => {
@@ -132,11 +148,12 @@ impl Shared {
     }
 
     /// What there is to choose from with one verified token.
+    #[inline]
     fn choice(&self, found: Found, loaded: Loaded) -> Conclusion {
-        let Found { id, unsealed: Unsealed { token, signed_by_active, .. }, access } = found;
+        let Found { id, unsealed: Unsealed { token, signed_by_active, .. }, at } = found;
         match self.own(loaded) {
             Loaded::Live(record) => Conclusion {
-                live: Some(Live { id, token: Some(token), record, read_at: access.at }),
+                live: Some(Live { id, token: Some(token), record, read_at: at }),
                 resign: !signed_by_active,
                 ..Conclusion::none(Origin::Restored, true)
             },
@@ -151,7 +168,7 @@ impl Shared {
         if carried.is_empty() {
             return Ok(Conclusion::none(Origin::New, false));
         }
-        let values = match carried.candidates(self.settings.cookie.name()) {
+        let values = match self.candidates(carried) {
             Candidates::Found(values) if values.is_empty() => {
                 return Ok(Conclusion::none(Origin::New, false));
             }
@@ -221,6 +238,7 @@ impl Shared {
     }
 
     /// A session of another realm is none here.
+    #[inline]
     fn own(&self, loaded: Loaded) -> Loaded {
         match loaded {
             Loaded::Live(record) if record.realm() != self.settings.realm => {

@@ -10,8 +10,7 @@ use crate::record::{MAX_LABEL_BYTES, Record};
 impl Inner {
     /// Something of the stored record, if there is one.
     async fn of_record<T>(&self, read: impl FnOnce(&Record) -> T) -> Result<Option<T>> {
-        self.loaded().await?;
-        Ok(self.state.lock().live.as_ref().map(|live| read(&live.record)))
+        Ok(self.loaded().await?.live.as_ref().map(|live| read(&live.record)))
     }
 }
 
@@ -21,14 +20,12 @@ impl<R: Realm> Session<R> {
     /// The session's ID, `None` if there is no session (yet). For logs and for the operator; it
     /// opens nothing, and a renewal changes it.
     pub async fn id(&self) -> Result<Option<SessionId>> {
-        self.inner.loaded().await?;
-        Ok(self.inner.state.lock().live.as_ref().map(|live| live.id))
+        Ok(self.inner.loaded().await?.live.as_ref().map(|live| live.id))
     }
 
     /// Whether the request brought a session, and if not, why.
     pub async fn origin(&self) -> Result<Origin> {
-        self.inner.loaded().await?;
-        Ok(self.inner.state.lock().origin.unwrap_or(Origin::New))
+        Ok(self.inner.loaded().await?.origin.unwrap_or(Origin::New))
     }
 
     /// Who is signed in.
@@ -39,14 +36,12 @@ impl<R: Realm> Session<R> {
     /// # Ok(()) }
     /// ```
     pub async fn user(&self) -> Result<Option<String>> {
-        self.inner.loaded().await?;
-        Ok(self.inner.state.lock().user().map(Into::into))
+        Ok(self.inner.loaded().await?.user().map(Into::into))
     }
 
     /// What [`set_label`](Self::set_label) set.
     pub async fn label(&self) -> Result<Option<String>> {
-        self.inner.loaded().await?;
-        Ok(self.inner.state.lock().label().map(Into::into))
+        Ok(self.inner.loaded().await?.label().map(Into::into))
     }
 
     /// Sets what the application shows a person to recognise the session by, such as "Firefox,
@@ -63,8 +58,7 @@ impl<R: Realm> Session<R> {
             let message = format!("a label has at most {MAX_LABEL_BYTES} bytes");
             return Err(Error::new(Kind::TooLarge, message));
         }
-        self.inner.loaded().await?;
-        self.inner.state.lock().edit()?.label = Some(Some(label.into()));
+        self.inner.loaded().await?.edit()?.label = Some(Some(label.into()));
         Ok(())
     }
 
@@ -81,8 +75,7 @@ impl<R: Realm> Session<R> {
     /// # Ok(()) }
     /// ```
     pub async fn remember(&self, timeouts: Timeouts) -> Result<()> {
-        self.inner.loaded().await?;
-        self.inner.state.lock().edit()?.remember = Some(timeouts);
+        self.inner.loaded().await?.edit()?.remember = Some(timeouts);
         Ok(())
     }
 

@@ -36,7 +36,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 mod carried;
 mod commit;
@@ -52,7 +52,6 @@ mod state;
 mod update;
 mod values;
 
-#[cfg(feature = "axum")]
 pub(crate) use carried::Carried;
 pub use counters::Counters;
 #[cfg(feature = "axum")]
@@ -113,19 +112,40 @@ pub struct Session<R: Realm = ()> {
 /// What the clones of a handle share.
 pub(crate) struct Inner {
     shared: Arc<Shared>,
-    state: Mutex<State>,
+    known: Mutex<Known>,
     /// Held by whoever commits. Taken before any lock of `update`'s.
     turn: tokio::sync::Mutex<()>,
 }
 
+/// What a handle starts from, and what it has come to.
+#[derive(Default)]
+struct Known {
+    carried: Carried,
+    /// Made when somebody asks: a request that never does should not pay for it.
+    state: Option<Box<State>>,
+}
+
+/// The state of a handle, locked.
+type Held<'a> = MappedMutexGuard<'a, State>;
+
+impl Known {
+    fn state(&mut self) -> &mut State {
+        self.state.get_or_insert_default()
+    }
+}
+
 impl Inner {
-    fn new(shared: Arc<Shared>, state: State) -> Self {
-        Self { shared, state: Mutex::new(state), turn: tokio::sync::Mutex::const_new(()) }
+    fn new(shared: Arc<Shared>, known: Known) -> Self {
+        Self { shared, known: Mutex::new(known), turn: tokio::sync::Mutex::const_new(()) }
     }
 
     #[cfg(feature = "axum")]
     pub(crate) fn carrying(shared: Arc<Shared>, carried: Carried) -> Self {
-        Self::new(shared, State { carried, ..State::default() })
+        Self::new(shared, Known { carried, state: None })
+    }
+
+    fn state(&self) -> Held<'_> {
+        MutexGuard::map(self.known.lock(), Known::state)
     }
 
     #[cfg(feature = "axum")]
@@ -155,10 +175,12 @@ impl<R: Realm> Clone for Session<R> {
 impl<R: Realm> fmt::Debug for Session<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Session");
-        match self.inner.state.try_lock() {
-            Some(state) => {
-                out.field("id", &state.live.as_ref().map(|live| live.id));
-                out.field("origin", &state.origin);
+        match self.inner.known.try_lock() {
+            Some(known) => {
+                let state = known.state.as_deref();
+                let live = state.and_then(|state| state.live.as_ref());
+                out.field("id", &live.map(|live| live.id));
+                out.field("origin", &state.and_then(|state| state.origin));
             }
             None => {
                 out.field("id", &"(busy)");
@@ -176,17 +198,17 @@ const UNWIND_PATIENCE: Duration = Duration::from_millis(100);
 impl<R: Realm> Drop for Session<R> {
     fn drop(&mut self) {
         if std::thread::panicking()
-            && let Some(mut state) = self.inner.state.try_lock_for(UNWIND_PATIENCE)
+            && let Some(mut known) = self.inner.known.try_lock_for(UNWIND_PATIENCE)
         {
-            state.panicked = true;
+            known.state().panicked = true;
         }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let state = self.state.get_mut();
-        if state.head_sent
+        if let Some(state) = &self.known.get_mut().state
+            && state.head_sent
             && !state.draft.is_empty()
             && let Some(live) = &state.live
         {

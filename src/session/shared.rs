@@ -79,8 +79,9 @@ impl Settings {
         let configured = self.timeouts.filter(|_| !record.is_remembered());
         let own = record.idle_timeout();
         let idle = configured.map_or(own, |timeouts| own.min(timeouts.idle));
-        let share = if self.touch_interval.is_some() { 2 } else { 20 };
-        self.touch_interval().min(idle / share)
+        // Divisors that are constants cost no division.
+        let share = if self.touch_interval.is_some() { idle / 2 } else { idle / 20 };
+        self.touch_interval().min(share)
     }
 }
 
@@ -129,8 +130,12 @@ impl Shared {
     }
 
     pub(crate) fn access(&self) -> Access {
+        self.access_at(self.store.clock().now())
+    }
+
+    fn access_at(&self, at: Timestamp) -> Access {
         Access {
-            at: self.store.clock().now(),
+            at,
             timeouts: self.settings.timeouts,
             touch_interval: self.settings.touch_interval(),
         }
@@ -161,13 +166,11 @@ impl Shared {
 
     /// Records activity at `at`, unless some was recorded within the touch interval.
     pub(crate) fn touch(&self, live: &Live, at: Timestamp) -> Option<Record> {
-        let Settings { timeouts, .. } = self.settings;
-        let touch_interval = self.settings.touch_interval();
         let unrecorded = at.saturating_since(live.record.last_seen_at());
         if unrecorded < self.settings.touch_interval_of(&live.record) {
             return None;
         }
-        self.store.touch(&live.id, &Access { at, timeouts, touch_interval });
+        self.store.touch(&live.id, &self.access_at(at));
         Some(live.record.touched(at))
     }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::carried::Carried;
 use super::shared::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::expiry::Timestamp;
@@ -15,7 +14,6 @@ use crate::store::Draft;
 #[derive(Default)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, not the state of a machine")]
 pub(crate) struct State {
-    pub(crate) carried: Carried,
     /// Whether the request has a cookie of the session's name.
     pub(crate) client_has_cookie: bool,
     /// Set once the carried cookie has been looked at.
@@ -54,17 +52,34 @@ pub(crate) struct Live {
 
 /// The encoded value of a key, to be decoded after the lock was given up.
 pub(crate) enum Seen {
-    Pending(Option<Box<[u8]>>),
+    None,
+    /// One that is sooner copied than counted.
+    Short {
+        len: usize,
+        bytes: [u8; SHORT],
+    },
+    Long(Box<[u8]>),
     /// Whatever the record has.
     Stored(Record),
 }
 
+/// Numbers and short texts, which most values are.
+const SHORT: usize = 32;
+
 impl Seen {
     pub(crate) fn value(&self, key: &str) -> Option<&[u8]> {
         match self {
-            Self::Pending(value) => value.as_deref(),
+            Self::None => None,
+            Self::Short { len, bytes } => Some(&bytes[..*len]),
+            Self::Long(value) => Some(value),
             Self::Stored(record) => record.data().get(key),
         }
+    }
+
+    fn short(value: &[u8]) -> Option<Self> {
+        let mut bytes = [0; SHORT];
+        bytes.get_mut(..value.len())?.copy_from_slice(value);
+        Some(Self::Short { len: value.len(), bytes })
     }
 }
 
@@ -174,13 +189,13 @@ impl State {
 
     /// The same, without a reference to the state.
     pub(crate) fn seen(&self, key: &str) -> Seen {
-        match (self.draft.changes.get(key), &self.live) {
-            (Some(pending), _) => Seen::Pending(pending.map(Into::into)),
-            (None, Some(live)) if !self.is_replaced(&live.record) => {
+        let Some(value) = self.value(key) else { return Seen::None };
+        Seen::short(value).unwrap_or_else(|| match &self.live {
+            Some(live) if self.draft.changes.get(key).is_none() => {
                 Seen::Stored(live.record.clone())
             }
-            _ => Seen::Pending(None),
-        }
+            _ => Seen::Long(value.into()),
+        })
     }
 
     pub(crate) fn keys(&self) -> Vec<String> {
@@ -313,12 +328,12 @@ impl State {
     /// clone of the handle has staged meanwhile stays, for a token after this one.
     pub(crate) fn install_new(
         &mut self,
+        id: SessionId,
         token: SessionToken,
         record: Record,
         cookie: String,
         user: Option<&str>,
     ) {
-        let id = token.id();
         tracing::debug!(%id, "session committed under a new ID");
         let read_at = record.last_seen_at();
         self.live = Some(Live { id, token: Some(token), record, read_at });
@@ -334,7 +349,11 @@ impl State {
     }
 
     /// How long the cookie of the session is to be kept: until the browser closes, if `None`.
-    pub(crate) fn max_age(&self, settings: &Settings, at: Timestamp) -> Option<Duration> {
+    pub(crate) fn max_age(
+        &self,
+        settings: &Settings,
+        now: impl FnOnce() -> Timestamp,
+    ) -> Option<Duration> {
         let record = &self.live.as_ref()?.record;
         let mut deadline = record.absolute_at();
         if !record.is_remembered() {
@@ -345,7 +364,7 @@ impl State {
             let configured = settings.timeouts.unwrap_or_default().absolute;
             deadline = deadline.min(began.saturating_add(configured));
         }
-        Some(deadline.saturating_since(at))
+        Some(deadline.saturating_since(now()))
     }
 }
 

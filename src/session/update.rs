@@ -153,7 +153,7 @@ impl Inner {
         F: FnMut(Option<T>) -> T,
     {
         let deadline = Instant::now() + DEADLINE;
-        self.loaded().await?;
+        drop(self.loaded().await?);
         let _turn = self.turn.lock().await;
         self.commit_what_goes_first().await?;
         let Some(id) = self.updatable()? else {
@@ -240,7 +240,7 @@ impl Inner {
         let in_line = guard.tail_of(id, key, &self.current(key)?.record).is_some();
         if !in_line
             && let Loaded::Live(record) = self.shared.load(id).await?
-            && let Some(live) = &mut self.state.lock().live
+            && let Some(live) = &mut self.state().live
         {
             live.record = record;
         }
@@ -250,7 +250,7 @@ impl Inner {
     /// A renewal or a `clear` changes what the key's value is, and cannot wait until after it.
     async fn commit_what_goes_first(&self) -> Result<()> {
         let goes_first = {
-            let state = self.state.lock();
+            let state = self.state();
             state.staged.is_some() || state.draft.changes.is_clear()
         };
         if goes_first { self.commit_pending(Head::AsKnown).await } else { Ok(()) }
@@ -258,7 +258,7 @@ impl Inner {
 
     /// The session to update; `None` if one has to be created.
     fn updatable(&self) -> Result<Option<SessionId>> {
-        let state = self.state.lock();
+        let state = self.state();
         match (&state.live, state.lost) {
             (Some(live), _) => Ok(Some(live.id)),
             (None, Some(lost)) => Err(lost.error()),
@@ -268,7 +268,7 @@ impl Inner {
     }
 
     fn current(&self, key: &str) -> Result<Current> {
-        let state = self.state.lock();
+        let state = self.state();
         let live = state.live.as_ref().ok_or_else(|| Lost::Gone.error())?;
         Ok(Current { record: live.record.clone(), pending: state.pending(key) })
     }
@@ -295,11 +295,11 @@ impl Inner {
             Outcome::Committed(record) => (record, true),
             Outcome::Changed(record) => (record, false),
             Outcome::Absent(absence) => {
-                return Err(self.state.lock().lose(Lost::at_commit(absence)));
+                return Err(self.state().lose(Lost::at_commit(absence)));
             }
             Outcome::Exists => return Err(broken_contract()),
         };
-        let mut state = self.state.lock();
+        let mut state = self.state();
         if let Some(live) = state.live.as_mut().filter(|live| live.id == id) {
             live.record = record;
         }
@@ -314,13 +314,13 @@ impl Inner {
         T: Serialize + DeserializeOwned,
         F: FnMut(Option<T>) -> T,
     {
-        let pending = self.state.lock().pending(key);
+        let pending = self.state().pending(key);
         let start = pending.as_ref().and_then(Option::as_deref);
         let (new, encoded) = self.compute(key, start, f)?;
         let mut draft = Draft::default();
         draft.changes.set(key, encoded)?;
         self.create_with(draft).await?;
-        self.state.lock().settle_update(key, &pending);
+        self.state().settle_update(key, &pending);
         Ok(new)
     }
 }

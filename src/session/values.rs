@@ -20,16 +20,14 @@ impl Inner {
     }
 
     async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        self.loaded().await?;
         // Taken out, so that no code of the application's runs under the lock.
-        let seen = self.state.lock().seen(key);
+        let seen = self.loaded().await?.seen(key);
         seen.value(key).map(|bytes| value::decode(key, bytes)).transpose()
     }
 
     async fn insert<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<()> {
         let encoded = self.encode(key, value)?;
-        self.loaded().await?;
-        self.state.lock().edit()?.changes.set(key, encoded)
+        self.loaded().await?.edit()?.changes.set(key, encoded)
     }
 }
 
@@ -81,7 +79,7 @@ impl<R: Realm> Session<R> {
         let value = f();
         // Encoded before anything is awaited, so that `T` need not be `Send`.
         let encoded = self.inner.encode(key, &value)?;
-        self.inner.state.lock().edit()?.changes.set(key, encoded)?;
+        self.inner.state().edit()?.changes.set(key, encoded)?;
         Ok(value)
     }
 
@@ -108,8 +106,7 @@ impl<R: Realm> Session<R> {
     /// # Ok(()) }
     /// ```
     pub async fn remove(&self, key: &str) -> Result<bool> {
-        self.inner.loaded().await?;
-        self.inner.state.lock().remove(key)
+        self.inner.loaded().await?.remove(key)
     }
 
     /// Removes `key` and returns its value: for messages shown once.
@@ -123,20 +120,18 @@ impl<R: Realm> Session<R> {
     /// ```
     pub async fn take<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let value = self.get(key).await?;
-        self.inner.state.lock().remove(key)?;
+        self.inner.state().remove(key)?;
         Ok(value)
     }
 
     /// Whether `key` has a value, whatever its shape.
     pub async fn contains(&self, key: &str) -> Result<bool> {
-        self.inner.loaded().await?;
-        Ok(self.inner.state.lock().value(key).is_some())
+        Ok(self.inner.loaded().await?.value(key).is_some())
     }
 
     /// The keys that have a value, in order.
     pub async fn keys(&self) -> Result<Vec<String>> {
-        self.inner.loaded().await?;
-        Ok(self.inner.state.lock().keys())
+        Ok(self.inner.loaded().await?.keys())
     }
 
     /// Whether no key has a value.
@@ -148,8 +143,7 @@ impl<R: Realm> Session<R> {
     ///
     /// To sign somebody out use [`destroy`](Self::destroy).
     pub async fn clear(&self) -> Result<()> {
-        self.inner.loaded().await?;
-        self.inner.state.lock().clear()
+        self.inner.loaded().await?.clear()
     }
 
     /// Replaces the value of `key` by what `f` makes of it, commits that key at once and returns

@@ -18,11 +18,11 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Kind, Result};
 use crate::expiry::Timestamp;
-use crate::keyring::{Key, MAC_BYTES, decode_exact};
+use crate::keyring::{Key, MAC_BYTES, decode_mac};
 
 /// Differs from the session cookie's, so that neither is ever taken for the other, even if an
 /// application uses one key for both.
-const LABEL: &[u8] = b"fastsession timed signer\0";
+pub(crate) const LABEL: &[u8] = b"fastsession timed signer\0";
 const VERSION: &str = "1.";
 const TIME_BYTES: usize = 8;
 /// How far ahead the clock of the signing machine may be.
@@ -124,7 +124,7 @@ fn check_age(signed_at: Timestamp, max_age: Duration, at: Timestamp) -> Result<(
 struct Parts<'a> {
     signed: &'a str,
     body: Vec<u8>,
-    mac: zeroize::Zeroizing<[u8; MAC_BYTES]>,
+    mac: [u8; MAC_BYTES],
 }
 
 fn parse(text: &str) -> Option<Parts<'_>> {
@@ -132,7 +132,7 @@ fn parse(text: &str) -> Option<Parts<'_>> {
         return None;
     }
     let (signed, mac) = text.rsplit_once('.')?;
-    let mac = decode_exact(mac.as_bytes())?;
+    let mac = decode_mac(mac.as_bytes())?;
     let body = BASE64_URL_SAFE_NO_PAD.decode(signed.strip_prefix(VERSION)?).ok()?;
     Some(Parts { signed, body, mac })
 }

@@ -115,7 +115,12 @@ async fn a_full_disk_refuses_what_is_new_and_service_returns_with_the_space() {
             assert!(since.elapsed() < BACK_WITHIN, "{reply:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        println!("back {:?} after space was freed", since.elapsed());
+        let mode = if exclusive { "exclusive" } else { "shared" };
+        println!(
+            "\n| disk filled, then space freed | {mode} mode | {refused} refused without a cookie; \
+             service was back after {:.0?} |",
+            since.elapsed()
+        );
         store.close().await.unwrap();
     }
 }

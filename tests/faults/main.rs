@@ -25,7 +25,7 @@ mod table;
 use disk::Plan;
 use random::Random;
 use run::{PLANS, Scenario, checked, quieten_engine};
-use table::Table;
+use table::{Table, grouped};
 
 const ROUNDS: u64 = 24;
 const CUTS_PER_RUN: usize = 25;
@@ -47,12 +47,12 @@ fn power_cuts(exclusive: bool) {
         let scenario = Scenario { seed, exclusive, rounds: ROUNDS, neighbour: false };
         let run = run::power_cuts(scenario, CUTS_PER_RUN, &mut table);
         if let Err(why) = checked(scenario, run) {
-            table.print("power cuts up to the failure");
+            table.print("Power cuts up to the failure", &grouped(table.events));
             panic!("{scenario:?}: {why}");
         }
         seed += 1;
     }
-    report(&table, "power cuts", exclusive, seed);
+    report(&table, ["Power cuts", "cuts"], exclusive, seed);
 }
 
 fn faults(exclusive: bool) {
@@ -60,24 +60,27 @@ fn faults(exclusive: bool) {
     let mut table = Table::default();
     let mut seed = first_seed();
     while table.events < wanted() {
-        let number = seed - first_seed();
+        // By the seed alone, so that it repeats all of it whichever was the first.
+        let number = seed - 1;
         let neighbour = !exclusive && number.is_multiple_of(3);
         let scenario = Scenario { seed, exclusive, rounds: ROUNDS, neighbour };
         let calls = checked(scenario, run::calls(scenario));
         let (fault, lasting) = PLANS[(number % PLANS.len() as u64) as usize];
         let plan = Plan { from: Random::new(seed).below(calls), fault, lasting };
         if let Err(why) = checked(scenario, run::fault(scenario, plan, &mut table)) {
-            table.print("faults up to the failure");
+            table.print("Faults up to the failure", &grouped(table.events));
             panic!("{plan:?}, {scenario:?}: {why}");
         }
         seed += 1;
     }
-    report(&table, "I/O faults", exclusive, seed);
+    report(&table, ["I/O faults", "runs that met their fault"], exclusive, seed);
 }
 
-fn report(table: &Table, what: &str, exclusive: bool, end: u64) {
+fn report(table: &Table, [what, events]: [&str; 2], exclusive: bool, end: u64) {
     let mode = if exclusive { "exclusive" } else { "shared" };
-    table.print(&format!("{what}, {mode} mode, seeds {} to {}", first_seed(), end - 1));
+    let seeds = format!("Seeds {} to {}", first_seed(), grouped(end - 1));
+    let events = format!("{seeds}: {} {events}", grouped(table.events));
+    table.print(&format!("{what}, {mode} mode"), &events);
     assert_eq!(table.faults(), 0);
 }
 

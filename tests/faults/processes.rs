@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::app::{Browser, app};
 use crate::disk::{Disk, Fault, Plan};
 use crate::helper::Holder;
-use crate::run::{BACK_WITHIN, START, Scenario, fresh_file};
+use crate::run::{BACK_WITHIN, START, Scenario, fresh_file, quieten_engine};
 
 const WAIT: Duration = Duration::from_millis(400);
 /// For the threads of a busy machine.
@@ -154,6 +154,37 @@ async fn an_error_on_reading_is_no_absence() {
             reply = browser.get("/read").await;
         }
         assert_eq!(reply.body, "Some(1)");
+    }
+}
+
+#[tokio::test]
+async fn an_error_on_writing_fails_a_logout_and_sets_no_cookie() {
+    quieten_engine();
+    for (exclusive, fault) in
+        [(false, Fault::Io), (true, Fault::Io), (false, Fault::Sync), (true, Fault::Sync)]
+    {
+        let disk = Disk::new(fresh_file(exclusive));
+        let scenario = Scenario { seed: 0, exclusive, rounds: 0, neighbour: false };
+        let store = scenario.open(&disk, &Clock::manual(START)).unwrap();
+        let app = app(&store);
+        let mut browser = Browser::new(&app);
+        assert_eq!(browser.get("/count").await.body, "1");
+        disk.plan(Plan { from: 0, fault, lasting: true });
+        browser.get("/logout").await.assert_unavailable();
+        Browser::new(&app).get("/grow").await.assert_unavailable();
+        disk.heal();
+        let since = Instant::now();
+        let mut reply = browser.get("/read").await;
+        while reply.status != StatusCode::OK {
+            reply.assert_unavailable();
+            assert!(since.elapsed() < BACK_WITHIN, "{reply:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            reply = browser.get("/read").await;
+        }
+        // Whether it was done could not be known, and does not change any more.
+        assert!(["Some(1)", "None"].contains(&reply.body.as_str()), "{reply:?}");
+        assert_eq!(browser.get("/read").await.body, reply.body);
+        store.close().await.unwrap();
     }
 }
 

@@ -374,7 +374,9 @@ pub(crate) fn checked<T>(scenario: Scenario, run: impl Future<Output = T>) -> T 
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let result = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(run)));
     result.unwrap_or_else(|panic| {
-        println!("{scenario:?}: panicked");
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        println!("{scenario:?}: panicked: {said}");
         std::panic::resume_unwind(panic)
     })
 }

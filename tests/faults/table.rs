@@ -1,6 +1,7 @@
 //! What became of every operation, counted.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 /// Counts of one operation.
@@ -97,19 +98,45 @@ impl Table {
         self.rows.values().map(|row| row.lost + row.revived).sum()
     }
 
-    pub(crate) fn print(&self, title: &str) {
-        println!("\n{title}: {}, {} with a second cut in recovery", self.events, self.in_recovery);
-        if let Some(fewest) = self.fewest_unsynced {
-            println!("unsynced writes pending: {} in all, at least {fewest}", self.unsynced);
-        }
-        println!("longest opening afterwards: {:?}", self.longest_opening);
-        println!("| operation | acknowledged | pending | landed | absent | lost | revived |");
-        println!("| --- | --: | --: | --: | --: | --: | --: |");
-        for (kind, row) in &self.rows {
-            let Row { acknowledged, pending, landed, absent, lost, revived } = row;
-            println!(
-                "| {kind} | {acknowledged} | {pending} | {landed} | {absent} | {lost} | {revived} |"
-            );
-        }
+    /// As docs/faults.md shows it.
+    pub(crate) fn print(&self, title: &str, events: &str) {
+        // At once, since other tests print too.
+        println!("\n#### {title}\n\n{events}{self}");
     }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let second = grouped(self.in_recovery);
+        write!(f, ", {second} of them with a second cut during recovery")?;
+        if let Some(fewest) = self.fewest_unsynced {
+            let all = grouped(self.unsynced);
+            write!(f, "; {all} writes were pending, at least {fewest} at each cut")?;
+        }
+        writeln!(f, ". The longest opening took {:.0?}.\n", self.longest_opening)?;
+        writeln!(f, "| operation | acknowledged | pending | landed | absent | lost | revived |")?;
+        writeln!(f, "| --- | --: | --: | --: | --: | --: | --: |")?;
+        for (kind, row) in &self.rows {
+            let Row { acknowledged, pending, landed, absent, lost, revived } = *row;
+            write!(f, "| {kind} |")?;
+            for count in [acknowledged, pending, landed, absent, lost, revived] {
+                write!(f, " {} |", grouped(count))?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// `1,234,567`
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }

@@ -256,3 +256,29 @@ fn chmod(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
+
+/// What the header says is wrong, or one that nothing can be read of: never "not available", for
+/// which one would wait.
+#[tokio::test]
+async fn rule_18_a_damaged_header_is_told_as_damage() {
+    let fixture = Fixture::new();
+    filled(&fixture, 30).await;
+    let whole = fs::read(fixture.path()).unwrap();
+    let mut found = 0;
+    for place in 0..crate::pages::HEADER_BYTES {
+        for mask in [0xff, 1 << (place % 8)] {
+            let mut bytes = whole.clone();
+            bytes[place] ^= mask;
+            fs::write(fixture.path(), &bytes).unwrap();
+            match RedbStore::builder(fixture.path()).check() {
+                Ok(report) => found += usize::from(!report.is_sound()),
+                Err(error) => {
+                    let told = error.is_corrupt() || error.is_invalid();
+                    assert!(told || error.is_version_mismatch(), "byte {place}: {error:?}");
+                    found += 1;
+                }
+            }
+        }
+    }
+    assert!(found > 100, "{found}");
+}

@@ -52,7 +52,7 @@ fn a_rolling_restart_fails_no_request_and_loses_no_session() {
         assert!(used > 1, "a client never met another server");
     }
     println!(
-        "{restarts} restarts, {requests} requests on {connections} connections: 0 failed, \
-         0 sessions lost"
+        "\n| rolling restart, {CLIENTS} clients that honour `Connection: close` | {restarts} | \
+         {requests} requests on {connections} connections; failed 0, sessions lost 0 |"
     );
 }

@@ -130,7 +130,7 @@ async fn every_changed_value_is_refused_without_a_load() {
     let value = site.value.as_bytes();
     let loads = site.store.counts.loads();
     for position in 0..value.len() {
-        for bit in 0..7 {
+        for bit in 0..8 {
             let mut flipped = value.to_vec();
             flipped[position] ^= 1 << bit;
             let header = [b"sid=", &*flipped].concat();

@@ -237,3 +237,17 @@ async fn rule_06_a_session_by_id_serves_background_jobs() {
     assert!(job.save().await.unwrap_err().is_gone());
     assert!(Session::by_id(&store, id).await.unwrap_err().is_not_found());
 }
+
+#[tokio::test]
+async fn rule_05_a_value_of_any_length_is_read_before_and_after_its_commit() {
+    let session: Session = fastsession::testing::session(&MemoryStore::new().unwrap());
+    for len in [0, 1, 30, 31, 32, 33, 100, 5000] {
+        let value = "v".repeat(len);
+        session.insert("k", &value).await.unwrap();
+        assert_eq!(session.get("k").await.unwrap().as_ref(), Some(&value), "{len}, pending");
+        session.save().await.unwrap();
+        assert_eq!(session.get("k").await.unwrap(), Some(value), "{len}, committed");
+    }
+    session.remove("k").await.unwrap();
+    assert_eq!(session.get::<String>("k").await.unwrap(), None);
+}

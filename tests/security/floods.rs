@@ -1,12 +1,10 @@
 //! More of everything than anybody means well with. Figures are printed, not asserted.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::http::HeaderValue;
 use fastsession::record::Changes;
-use fastsession::store::{Access, Commit, Draft, Login, Op, Outcome, Query, Sweep};
+use fastsession::store::{Access, Commit, Draft, Login, Op, Outcome, Query};
 use fastsession::{
     Filter, MemoryStore, RedbStore, Selector, SessionCap, SessionId, SessionStore, SessionToken,
     Timeouts,
@@ -121,7 +119,11 @@ fn new_id() -> SessionId {
     SessionToken::generate().unwrap().id()
 }
 
-fn create(at: fastsession::Timestamp, user: Option<&str>, cap: Option<SessionCap>) -> Commit {
+pub(crate) fn create(
+    at: fastsession::Timestamp,
+    user: Option<&str>,
+    cap: Option<SessionCap>,
+) -> Commit {
     let mut changes = Changes::new();
     changes.set("k", vec![0xc4, 200].into_iter().chain([7; 200]).collect()).unwrap();
     let draft = Draft { changes, ..Draft::default() };
@@ -136,7 +138,7 @@ fn create(at: fastsession::Timestamp, user: Option<&str>, cap: Option<SessionCap
 }
 
 /// Creates `count` sessions, many at a time.
-async fn fill(store: &(impl SessionStore + Clone), count: usize, user: Option<&str>) {
+pub(crate) async fn fill(store: &(impl SessionStore + Clone), count: usize, user: Option<&str>) {
     let mut left = count;
     while left > 0 {
         let batch = left.min(1000);
@@ -214,90 +216,4 @@ async fn security_29_a_flood_of_new_sessions_pushes_no_member_out() {
     assert!(stats.stored_bytes <= bound as u64, "{stats:?}");
     assert!(stats.records > 100, "{stats:?}");
     println!("{} requests for a new session: {stats:?}", flood(5000));
-}
-
-/// Rows that are over are erased while others are served.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn security_32_sweeping_many_rows_serves_everybody_meanwhile() {
-    let count = flood(4000);
-    let dir = tempfile::tempdir().unwrap();
-    let clock = clock();
-    let file = dir.path().join("sessions.redb");
-    let store = RedbStore::builder(&file)
-        .clock(clock.clone())
-        .without_sweeping()
-        .max_file_bytes(64 << 30)
-        .open()
-        .unwrap();
-    fill(&store, count, None).await;
-    let full = std::fs::metadata(&file).unwrap().len();
-    clock.advance(Timeouts::default().idle + Duration::from_secs(3601));
-    let alice = create(clock.now(), Some("alice"), None);
-    let alice_id = alice.id;
-    store.commit(alice).await.unwrap();
-
-    let quiet = latencies(&store, alice_id, Arc::default(), 200).await;
-    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let foreground = {
-        let (store, done) = (store.clone(), done.clone());
-        tokio::spawn(async move { latencies(&store, alice_id, done, usize::MAX).await })
-    };
-    let began = Instant::now();
-    let mut removed = 0;
-    loop {
-        let sweep = Sweep { at: clock.now(), limit: 500, purge: false };
-        let swept = store.sweep(sweep).await.unwrap();
-        removed += swept.removed;
-        if !swept.more {
-            break;
-        }
-    }
-    let took = began.elapsed();
-    done.store(true, Ordering::SeqCst);
-    let busy = foreground.await.unwrap();
-    assert_eq!((removed, records(&store).await), (count as u64, 1));
-    // As many again find room where those were.
-    fill(&store, count, None).await;
-    let again = std::fs::metadata(&file).unwrap().len();
-    assert!(again <= full + full / 2 + (8 << 20), "{full} bytes, then {again}");
-    println!(
-        "{count} rows swept in {took:?} ({:.1} µs a row); commits p50 {:?} p99 {:?} max {:?}, \
-         without sweeping p50 {:?} p99 {:?}; file {} MiB, refilled {} MiB",
-        took.as_secs_f64() * 1e6 / count as f64,
-        percentile(&busy, 50),
-        percentile(&busy, 99),
-        percentile(&busy, 100),
-        percentile(&quiet, 50),
-        percentile(&quiet, 99),
-        full >> 20,
-        again >> 20,
-    );
-    store.close().await.unwrap();
-}
-
-/// How long commits took, sorted.
-async fn latencies(
-    store: &RedbStore,
-    id: SessionId,
-    done: Arc<std::sync::atomic::AtomicBool>,
-    most: usize,
-) -> Vec<Duration> {
-    let mut all = Vec::new();
-    while all.len() < most && !done.load(Ordering::SeqCst) {
-        let mut changes = Changes::new();
-        changes.set("n", vec![u8::try_from(all.len() % 128).unwrap()]).unwrap();
-        let op = Op::Merge(Draft { changes, ..Draft::default() });
-        let access = Access::at(store.clock().now());
-        let began = Instant::now();
-        let outcome = store.commit(Commit { id, access, max_data_bytes: 65_536, op }).await;
-        assert!(matches!(outcome.unwrap(), Outcome::Committed(_)));
-        all.push(began.elapsed());
-    }
-    all.sort();
-    all
-}
-
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    let last = sorted.len().saturating_sub(1);
-    sorted.get(last * percent / 100).copied().unwrap_or_default()
 }

@@ -10,12 +10,15 @@
 mod support;
 
 mod debug;
+mod elsewhere;
 mod floods;
 mod keys;
 mod leaks;
 mod logs;
 mod requirements;
 mod signed;
+mod suite;
+mod sweeping;
 mod wire;
 
 use axum::Router;

@@ -10,9 +10,8 @@ use axum::{Extension, Router};
 use tower::{Layer, Service};
 
 pub(crate) fn router() -> Router {
-    Router::new()
-        .route("/ignore", get(async |_: Extension<Arc<u64>>| "ok"))
-        .layer(Extending(Arc::new(0)))
+    let router = Router::new().route("/ignore", get(async |_: Extension<Arc<u64>>| "ok"));
+    super::with_the_others(router, &["/ignore"]).layer(Extending(Arc::new(0)))
 }
 
 #[derive(Clone)]

@@ -14,11 +14,38 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use axum::Router;
+use axum::routing::get;
+
 pub(crate) mod axum_session;
+pub(crate) mod floor;
 pub(crate) mod minimal;
 pub(crate) mod ours;
 pub(crate) mod plain;
 pub(crate) mod tower_sessions;
+
+/// The routes above.
+const PATHS: [&str; 10] = [
+    "/ignore",
+    "/read",
+    "/write",
+    "/fill",
+    "/increment",
+    "/set/a",
+    "/set/b",
+    "/keys",
+    "/late_write",
+    "/late_logout",
+];
+
+/// The routes that `router`, which has `own`, lacks: to find one takes the same in every
+/// application.
+fn with_the_others(mut router: Router, own: &[&str]) -> Router {
+    for path in PATHS.iter().filter(|path| !own.contains(path)) {
+        router = router.route(path, get(async || "ok"));
+    }
+    router
+}
 
 /// The payload of a session: 300 bytes.
 pub(crate) const PAYLOAD_BYTES: usize = 300;

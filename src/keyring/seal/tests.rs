@@ -27,7 +27,11 @@ fn known_ring() -> KeyRing {
 }
 
 fn known_token() -> SessionToken {
-    SessionToken::from_bytes(std::array::from_fn(|i| u8::try_from(i + 1).unwrap()))
+    SessionToken::read(|bytes| {
+        *bytes = std::array::from_fn(|i| u8::try_from(i + 1).unwrap());
+        true
+    })
+    .unwrap()
 }
 
 fn cookie() -> Scope {

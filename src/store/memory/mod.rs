@@ -271,10 +271,15 @@ impl Inner {
     }
 
     fn insert(&self, shard: &mut Shard, id: SessionId, after: Record) {
-        let key = after.index_key();
-        self.bytes.fetch_add(cost(&after), Ordering::Relaxed);
+        let (key, size) = (after.index_key(), cost(&after));
         let before = shard.rows.insert(id, after);
-        self.bytes.fetch_sub(before.as_ref().map_or(0, cost), Ordering::Relaxed);
+        let freed = before.as_ref().map_or(0, cost);
+        // Most rows keep their size, and threads need not take turns for that.
+        if size > freed {
+            self.bytes.fetch_add(size - freed, Ordering::Relaxed);
+        } else if freed > size {
+            self.bytes.fetch_sub(freed - size, Ordering::Relaxed);
+        }
         if before.is_none_or(|before| before.index_key() != key) {
             shard.deadlines.entry(key).or_default().push(Tail::of(&id));
         }

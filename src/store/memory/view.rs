@@ -1,6 +1,7 @@
 //! The rows as one commit sees them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::{MutexGuard, RwLockWriteGuard};
@@ -91,6 +92,10 @@ impl Rows for View<'_> {
     }
 
     fn generation(&mut self) -> Result<u64> {
+        // The first ending makes it 1, and says so before it is answered.
+        if !self.inner.any_ending.load(Ordering::Acquire) {
+            return Ok(0);
+        }
         Ok(self.inner.endings.read().generation)
     }
 

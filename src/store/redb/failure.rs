@@ -10,6 +10,9 @@ pub(super) fn before_commit(source: impl Into<redb::Error>) -> Error {
     let (kind, message) = match &source {
         redb::Error::Corrupted(_) => (Kind::Corrupt, "the session file is damaged"),
         redb::Error::Io(error) if is_full(error) => (Kind::Full, "the disk is full"),
+        redb::Error::Io(error) if is_of_damage(error) => {
+            (Kind::Corrupt, "the session file is damaged or truncated")
+        }
         redb::Error::Io(_) => (Kind::Unavailable, "the session file cannot be read or written"),
         redb::Error::WouldBlock => (Kind::InUse, "another process is writing to the session file"),
         _ => (Kind::Unavailable, "the session file failed"),
@@ -49,4 +52,9 @@ fn cause(error: &Error) -> Option<&redb::Error> {
 
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether the file is not as it says itself: a page that it points to lies beyond its end.
+fn is_of_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData)
 }

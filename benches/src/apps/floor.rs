@@ -1,0 +1,212 @@
+//! What a signed session in memory cannot do without, written out by hand, and nothing else.
+//!
+//! The layer puts one handle into the request and remembers the `Cookie` header. A handler that
+//! asks finds the cookie, decodes it, takes three compressions of SHA-256 (two for its MAC, one for
+//! the session ID), and looks into a map under a lock; one that writes puts a new row there; a new
+//! session draws its token from the operating system. The response says `Vary`, and `Set-Cookie`.
+//!
+//! There are no timeouts, no logout, no renewal, no ring of keys, no errors, no second value, no
+//! clone of a handle that commits at the same time: none of what a session is for.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, RwLock};
+use std::task::{Context, Poll, ready};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Extension;
+use axum::http::header::{CACHE_CONTROL, COOKIE, SET_COOKIE, VARY};
+use axum::http::{HeaderValue, Request};
+use axum::response::Response;
+use axum::routing::get;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use sha2::block_api::compress256;
+use tower::{Layer, Service};
+
+use super::next_value;
+
+const TOKEN: usize = 34;
+const NAME: &[u8] = b"sid=";
+/// `1.<key id>.`
+const BEFORE: &[u8] = b"1.0badc0de.";
+
+pub(crate) fn router() -> Router {
+    let router = Router::new()
+        .route("/ignore", get(async |_: Extension<Handle>| "ok"))
+        .route("/read", get(async |handle: Extension<Handle>| handle.read()))
+        .route("/count", get(async |handle: Extension<Handle>| handle.count()))
+        .route("/write", get(async |handle: Extension<Handle>| handle.write()));
+    super::with_the_others(router, &["/ignore", "/read", "/write"]).layer(Floor::default())
+}
+
+#[derive(Clone, Default)]
+struct Floor(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    rows: RwLock<HashMap<[u8; 32], Arc<[u8]>>>,
+    /// Tokens drawn ahead, thirty at a time.
+    drawn: Mutex<Vec<u8>>,
+}
+
+type Handle = Arc<Inner>;
+
+pub(crate) struct Inner {
+    shared: Arc<Shared>,
+    cookie: Option<HeaderValue>,
+    done: Mutex<Done>,
+}
+
+#[derive(Default)]
+struct Done {
+    asked: bool,
+    set_cookie: Option<String>,
+}
+
+impl Inner {
+    fn id(&self) -> Option<[u8; 32]> {
+        self.done.lock().expect("nobody panics").asked = true;
+        let cookie = self.cookie.as_ref()?.as_bytes();
+        let sealed = cookie.strip_prefix(NAME)?.strip_prefix(BEFORE)?;
+        let (token, mac) = sealed.split_at_checked(46)?;
+        let (mut decoded, mut given) = ([0; TOKEN], [0; 32]);
+        BASE64.decode_slice(token, &mut decoded).ok()?;
+        BASE64.decode_slice(mac.strip_prefix(b".")?, &mut given).ok()?;
+        (mac_of(token) == given).then(|| hash(&decoded))
+    }
+
+    fn row(&self) -> Option<Arc<[u8]>> {
+        let id = self.id()?;
+        self.shared.rows.read().expect("nobody panics").get(&id).cloned()
+    }
+
+    fn read(&self) -> String {
+        self.row().map_or(0, |row| value(&row)).to_string()
+    }
+
+    fn count(&self) -> String {
+        let n = self.row().map_or(0, |row| value(&row)) + 1;
+        self.put(n);
+        n.to_string()
+    }
+
+    fn write(&self) -> &'static str {
+        self.put(next_value());
+        "ok"
+    }
+
+    fn put(&self, value: u64) {
+        let id = self.id().unwrap_or_else(|| self.begin());
+        let row: Arc<[u8]> = value.to_le_bytes().into();
+        self.shared.rows.write().expect("nobody panics").insert(id, row);
+    }
+
+    fn begin(&self) -> [u8; 32] {
+        let token = self.shared.draw();
+        let mut text = String::with_capacity(160);
+        text.push_str("sid=1.0badc0de.");
+        let start = text.len();
+        BASE64.encode_string(token, &mut text);
+        let mac = mac_of(&text.as_bytes()[start..]);
+        text.push('.');
+        BASE64.encode_string(mac, &mut text);
+        text.push_str("; Path=/; SameSite=Lax; HttpOnly");
+        self.done.lock().expect("nobody panics").set_cookie = Some(text);
+        hash(&token)
+    }
+}
+
+impl Shared {
+    fn draw(&self) -> [u8; TOKEN] {
+        let mut drawn = self.drawn.lock().expect("nobody panics");
+        if drawn.len() < TOKEN {
+            drawn.resize(30 * TOKEN, 0);
+            getrandom::fill(&mut drawn).expect("randomness");
+        }
+        let rest = drawn.len() - TOKEN;
+        let token = drawn[rest..].try_into().expect("its length");
+        drawn.truncate(rest);
+        token
+    }
+}
+
+fn value(row: &[u8]) -> u64 {
+    row.try_into().map_or(0, u64::from_le_bytes)
+}
+
+/// One compression.
+fn hash(bytes: &[u8]) -> [u8; 32] {
+    let (mut state, mut block) = ([1; 8], [0; 64]);
+    block[..bytes.len()].copy_from_slice(bytes);
+    compress256(&mut state, &[block]);
+    let mut hash = [0; 32];
+    for (bytes, word) in hash.as_chunks_mut().0.iter_mut().zip(state) {
+        *bytes = u32::to_be_bytes(word);
+    }
+    hash
+}
+
+/// Two compressions, as HMAC takes whose key's blocks are hashed already.
+fn mac_of(token: &[u8]) -> [u8; 32] {
+    hash(&hash(token))
+}
+
+impl<I> Layer<I> for Floor {
+    type Service = Floored<I>;
+
+    fn layer(&self, inner: I) -> Floored<I> {
+        Floored { inner, shared: self.0.clone() }
+    }
+}
+
+#[derive(Clone)]
+struct Floored<I> {
+    inner: I,
+    shared: Arc<Shared>,
+}
+
+impl<I: Service<Request<Body>, Response = Response>> Service<Request<Body>> for Floored<I>
+where
+    I::Future: Unpin,
+{
+    type Response = Response;
+    type Error = I::Error;
+    type Future = Floating<I::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), I::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let cookie = request.headers().get(COOKIE).cloned();
+        let handle =
+            Arc::new(Inner { shared: self.shared.clone(), cookie, done: Mutex::default() });
+        request.extensions_mut().insert(handle.clone());
+        Floating { inner: self.inner.call(request), handle }
+    }
+}
+
+struct Floating<F> {
+    inner: F,
+    handle: Handle,
+}
+
+impl<F: Future<Output = Result<Response, E>> + Unpin, E> Future for Floating<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let mut response = ready!(Pin::new(&mut self.inner).poll(context))?;
+        let mut done = self.handle.done.lock().expect("nobody panics");
+        let headers = response.headers_mut();
+        if let Some(cookie) = done.set_cookie.take() {
+            headers.append(SET_COOKIE, HeaderValue::try_from(cookie).expect("a cookie"));
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        if done.asked {
+            headers.append(VARY, HeaderValue::from_static("cookie"));
+        }
+        Poll::Ready(Ok(response))
+    }
+}
