@@ -71,10 +71,7 @@ impl SessionToken {
     /// A token that comes in with a cookie: `read` fills its bytes, or says that there is none.
     pub(crate) fn read(read: impl FnOnce(&mut [u8; Self::LEN]) -> bool) -> Option<Self> {
         let mut token = Self([0; Self::LEN]);
-        let is_read = read(&mut token.0) && token.0.iter().any(|&byte| byte != 0);
-        #[cfg(fastsession_leaks)]
-        crate::leaks::secret(&token.0);
-        is_read.then_some(token)
+        (read(&mut token.0) && token.0.iter().any(|&byte| byte != 0)).then_some(token)
     }
 }
 
