@@ -58,13 +58,31 @@ fn the_picture_in_the_readme_is_what_the_tool_shows() {
     snapbox::Assert::new().action_env("SNAPSHOTS").eq(picture, Data::read_from(&path, None).raw());
 }
 
-/// The same, at a time that stays.
+/// The same, at noon of a day that stays: each instant as the words behind it tell.
 fn instants_of_the_picture(text: &str) -> String {
     let mut out = String::new();
-    for part in text.split_inclusive(' ') {
-        let word = part.trim_end();
-        let is_instant = word.len() == 20 && word.ends_with('Z') && word.as_bytes()[10] == b'T';
-        out += if is_instant { "2026-11-27T12:00:00Z " } else { part };
+    for line in text.lines() {
+        match line.split_once("Z (") {
+            Some((before, told)) => {
+                let label = &before[..before.len() - "2026-11-27T12:00:00".len()];
+                let _ = writeln!(out, "{label}{} ({told}", at_noon(told));
+            }
+            None => {
+                let _ = writeln!(out, "{line}");
+            }
+        }
     }
     out
+}
+
+/// What is "1d ago)" or "in 22h)" on 27 November 2026 at noon.
+fn at_noon(told: &str) -> String {
+    let length = told.trim_end_matches(')').trim_end_matches(" ago").trim_start_matches("in ");
+    let (number, unit) = length.split_at(length.len() - 1);
+    let hours = number.parse::<i64>().unwrap() * if unit == "d" { 24 } else { 1 };
+    let noon = 27 * 24 + 12;
+    let at = if told.starts_with("in ") { noon + hours } else { noon - hours };
+    let (day, hour) = (at / 24, at % 24);
+    let (month, day) = if day > 30 { (12, day - 30) } else { (11, day) };
+    format!("2026-{month}-{day:02}T{hour:02}:00:00Z")
 }
