@@ -1,4 +1,4 @@
-//! Room on the disk: taken when the file grows, and kept for ending sessions.
+//! Room on the disk: taken ahead of the file's growth, and kept for ending sessions.
 //!
 //! redb lets a file grow by half-empty leaps and leaves holes in it; a page that is written into a
 //! hole of a full disk fails in the middle of a commit, whose outcome is unknown then. So the file
@@ -6,10 +6,13 @@
 //! is before the commit: nothing was changed, and everybody is told so. A file that is not grown
 //! needs no more blocks, whatever else fills the disk.
 //!
-//! redb copies each page it changes, so that ending a session needs free pages too. Once the disk
-//! may have no room for another leap, a change that is not an ending is committed only if
-//! [`RESERVE_PAGES`] stay free in the file besides it. Logging out, ending, purging and changing
-//! keys may use those, a few at a time; their pages are free again with the next commit.
+//! redb copies each page it changes, so that ending a session needs free pages too, and a file that
+//! was closed has none: redb cuts it off at its last page in use. So the file has blocks beyond its
+//! end, for the next leap ([`keep_room`]): what else fills the disk does not get them. Once the
+//! disk may have no room for another leap, a change that is not an ending is committed only if
+//! [`RESERVE_PAGES`] stay free in the file besides it, and closing does not cut the file off
+//! ([`Growth::freeze`]). Logging out, ending, purging and changing keys may use those, a few at a
+//! time; their pages are free again with the next commit.
 //!
 //! This does not help on filesystems that copy what is written over (btrfs, ZFS), nor where there
 //! is no `fallocate`: there a full disk is met in the commit, as an unknown outcome.
@@ -23,6 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{BackendError, StorageBackend};
 
+use super::regions::{PAGE_BYTES, region_bytes};
 use super::upkeep::Progress;
 
 /// Free pages of the file that only what makes room may use.
@@ -32,18 +36,81 @@ const LONGEST_LEAP: u64 = 4 << 30;
 /// For what the filesystem itself writes down.
 const MARGIN: u64 = 1 << 20;
 
-/// Whether the file's last attempt to grow failed. Clones share it.
+/// The least that a file has beyond its end, where the disk has room.
+const LEAST_ROOM: u64 = 1 << 20;
+/// Where more than this would be needed, which only files of another layout do, there is none.
+const MOST_ROOM: u64 = 32 << 20;
+
+/// How a file grows. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Growth(Arc<AtomicBool>);
+pub(super) struct Growth(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether the file's last attempt to grow failed.
+    failed: AtomicBool,
+    /// Whether it failed before the header was written, since [`Growth::watch`].
+    refused: AtomicBool,
+    /// Whether the header was written since then.
+    published: AtomicBool,
+    frozen: AtomicBool,
+    /// Whether the file is a copy that nobody writes to.
+    is_copy: bool,
+}
 
 impl Growth {
+    pub(super) fn of_a_copy() -> Self {
+        Self(Arc::new(State { is_copy: true, ..State::default() }))
+    }
+
+    /// The same for another opening.
+    pub(super) fn anew(&self) -> Self {
+        if self.0.is_copy { Self::of_a_copy() } else { Self::default() }
+    }
+
     /// Whether the file may not be able to grow.
     pub(super) fn is_doubtful(&self, path: &Path) -> bool {
-        self.0.load(Ordering::Acquire) || !has_room(path)
+        self.0.failed.load(Ordering::Acquire) || !has_room(path)
+    }
+
+    /// Takes `file` its room beyond the end, unless nobody will write to it.
+    pub(super) fn keep_room(&self, file: &File) {
+        if !self.0.is_copy {
+            keep_room(file);
+        }
+    }
+
+    /// To be called before a commit.
+    pub(super) fn watch(&self) {
+        self.0.refused.store(false, Ordering::Release);
+        self.0.published.store(false, Ordering::Release);
+    }
+
+    /// Whether a commit failed since [`watch`](Self::watch) for want of room, and before it could
+    /// be seen: it takes all its pages before it writes the header.
+    pub(super) fn was_refused(&self) -> bool {
+        self.0.refused.load(Ordering::Acquire)
+    }
+
+    /// Lets nothing more be written. Closing a file writes one commit more, which cuts it off and
+    /// so gives its free pages to a full disk. Without that it is as after a power cut.
+    pub(super) fn freeze(&self) {
+        self.0.frozen.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_frozen(&self) -> bool {
+        self.0.frozen.load(Ordering::Acquire)
+    }
+
+    fn check_frozen(&self) -> io::Result<()> {
+        if self.is_frozen() { Err(io::Error::other("the file is left as it is")) } else { Ok(()) }
     }
 
     fn noted<T>(&self, grown: io::Result<T>) -> io::Result<T> {
-        self.0.store(grown.is_err(), Ordering::Release);
+        self.0.failed.store(grown.is_err(), Ordering::Release);
+        if grown.is_err() && !self.0.published.load(Ordering::Acquire) {
+            self.0.refused.store(true, Ordering::Release);
+        }
         grown
     }
 }
@@ -85,6 +152,27 @@ pub(super) fn fill_holes(file: &File) {
     }
 }
 
+/// Gives `file` blocks beyond its end for redb's next leap, if there is room for that.
+fn keep_room(file: &File) {
+    let Ok(len) = file.metadata().map(|meta| meta.len()) else { return };
+    let Some(end) = room_end(file, len).filter(|end| end - len <= MOST_ROOM) else { return };
+    if let Err(error) = allocate(file, len, end) {
+        tracing::debug!(%error, "the disk has no room for the session file to grow into");
+    }
+}
+
+/// Up to where blocks are wanted: that far redb grows a file of `len` bytes, at [`LEAST_ROOM`].
+fn room_end(file: &File, len: u64) -> Option<u64> {
+    let region = region_bytes(file)?;
+    let mut end = len;
+    while end < len + LEAST_ROOM {
+        // It doubles the first region, then adds what is left of one, or one.
+        let into = end.checked_sub(PAGE_BYTES as u64)? % region;
+        end = if end < region { end * 2 } else { end + region - into };
+    }
+    Some(end)
+}
+
 /// Lets the kernel forget what it has of the file: pages that a failed sync could not write are
 /// kept in memory as if they had been, and would be read, and built upon, until the power goes.
 #[cfg(target_os = "linux")]
@@ -123,10 +211,21 @@ impl<B: StorageBackend> Grown<B> {
 
     fn grow(&self, len: u64, to: u64) -> io::Result<()> {
         let Some(file) = &self.file else { return self.backend.set_len(to) };
-        allocate(file, len, to)
-            .and_then(|()| self.backend.set_len(to))
-            // What was given beyond the end is given back.
-            .inspect_err(|_| drop(file.set_len(len)))
+        allocate(file, len, to).and_then(|()| self.backend.set_len(to))?;
+        self.growth.keep_room(file);
+        Ok(())
+    }
+
+    fn shrink(&self, len: u64, to: u64) -> io::Result<()> {
+        self.backend.set_len(to)?;
+        if let Some(file) = self.file.as_ref().filter(|_| to < len) {
+            // The blocks go with the end, and are had again as long as nobody else takes them.
+            if !self.growth.0.is_copy {
+                let _ = room_end(file, to).map(|end| allocate(file, to, end.min(len)));
+            }
+            self.growth.keep_room(file);
+        }
+        Ok(())
     }
 }
 
@@ -143,8 +242,9 @@ impl<B: StorageBackend> StorageBackend for Grown<B> {
     }
 
     fn set_len(&self, to: u64) -> io::Result<()> {
+        self.growth.check_frozen()?;
         let len = self.backend.len()?;
-        if to > len { self.growth.noted(self.grow(len, to)) } else { self.backend.set_len(to) }
+        if to > len { self.growth.noted(self.grow(len, to)) } else { self.shrink(len, to) }
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -152,6 +252,10 @@ impl<B: StorageBackend> StorageBackend for Grown<B> {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.growth.check_frozen()?;
+        if offset == 0 {
+            self.growth.0.published.store(true, Ordering::Release);
+        }
         self.backend.write(offset, data)
     }
 
