@@ -160,6 +160,45 @@ fn rule_19_on_a_full_disk_the_tool_ends_purges_and_rotates_but_writes_no_file_an
 }
 
 #[test]
+fn rule_19_what_a_full_disk_refuses_the_tool_was_not_done() {
+    let Some(mount) = Mount::new("16m") else { return };
+    let desk = crowded();
+    // A copy has nothing beyond its end, and the disk is full before it is opened.
+    let file = mount.file("sessions.redb");
+    std::fs::copy(desk.file("backup.redb"), &file).unwrap();
+    mount.fill();
+    let on_it = |line: &str| {
+        let args: Vec<_> = line.split(' ').chain(["--db", shown(&file)]).collect();
+        run(&desk, &args)
+    };
+    let count = || {
+        let all = on_it("list --state all --format ids").with_code(0);
+        all.out.lines().count()
+    };
+    let mut refused = 0;
+    for _ in 0..3 {
+        for line in ["expire --anonymous --yes", "purge --state ended", "purge"] {
+            let before = count();
+            let ran = on_it(line);
+            if ran.code() != 0 {
+                failed(&ran);
+                assert!(ran.err.contains("the disk is full"), "a definite answer: {ran:?}");
+                let partly = ran.err.contains("before that");
+                assert!(partly || count() == before, "{ran:?}");
+                refused += 1;
+            }
+        }
+    }
+    println!("{refused} refused");
+    on_it("check").with_code(0);
+    // With room, once, all of it is done.
+    std::fs::remove_file(mount.file("ballast")).unwrap();
+    for line in ["expire --anonymous --yes", "purge"] {
+        on_it(line).with_code(0);
+    }
+}
+
+#[test]
 fn an_import_that_fills_the_disk_keeps_what_it_took_in_and_goes_on_later() {
     let Some(mount) = Mount::new("2m") else { return };
     let desk = crowded();

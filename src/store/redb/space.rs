@@ -8,7 +8,7 @@
 //!
 //! redb copies each page it changes, so that ending a session needs free pages too, and a file that
 //! was closed has none: redb cuts it off at its last page in use. So the file has blocks beyond its
-//! end, for the next leap ([`keep_room`]): what else fills the disk does not get them. Once the
+//! end, for the next leap ([`Growth::keep_room`]): what else fills the disk does not get them. Once the
 //! disk may have no room for another leap, a change that is not an ending is committed only if
 //! [`RESERVE_PAGES`] stay free in the file besides it, and closing does not cut the file off
 //! ([`Growth::freeze`]). Logging out, ending, purging and changing keys may use those, a few at a
@@ -22,7 +22,7 @@ use std::io;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redb::{BackendError, StorageBackend};
 
@@ -31,7 +31,7 @@ use super::upkeep::Progress;
 
 /// Free pages of the file that only what makes room may use.
 pub(super) const RESERVE_PAGES: u64 = 128;
-/// What a leap of redb's is at most.
+/// What a leap of redb's is at most, in a file of whatever layout.
 const LONGEST_LEAP: u64 = 4 << 30;
 /// For what the filesystem itself writes down.
 const MARGIN: u64 = 1 << 20;
@@ -54,6 +54,8 @@ struct State {
     /// Whether the header was written since then.
     published: AtomicBool,
     frozen: AtomicBool,
+    /// What the file grows by once it has one region; 0 if that is not known yet.
+    region: AtomicU64,
     /// Whether the file is a copy that nobody writes to.
     is_copy: bool,
 }
@@ -70,13 +72,32 @@ impl Growth {
 
     /// Whether the file may not be able to grow.
     pub(super) fn is_doubtful(&self, path: &Path) -> bool {
-        self.0.failed.load(Ordering::Acquire) || !has_room(path)
+        let leap = match self.0.region.load(Ordering::Acquire) {
+            0 => LONGEST_LEAP,
+            // What is left of one region, and another.
+            region => region.saturating_mul(2).min(LONGEST_LEAP),
+        };
+        self.0.failed.load(Ordering::Acquire) || !has_room(path, leap)
     }
 
     /// Takes `file` its room beyond the end, unless nobody will write to it.
     pub(super) fn keep_room(&self, file: &File) {
-        if !self.0.is_copy {
-            keep_room(file);
+        let Some(region) = region_bytes(file).filter(|_| !self.0.is_copy) else { return };
+        self.0.region.store(region, Ordering::Release);
+        let Ok(len) = file.metadata().map(|meta| meta.len()) else { return };
+        let end = room_end(len, region);
+        if end - len <= MOST_ROOM
+            && let Err(error) = allocate(file, len, end)
+        {
+            tracing::debug!(%error, "the disk has no room for the session file to grow into");
+        }
+    }
+
+    /// Takes back the blocks of a file that was cut off, but for what is not wanted.
+    fn keep_former_room(&self, file: &File, former: u64, len: u64) {
+        if let Some(region) = region_bytes(file).filter(|_| !self.0.is_copy) {
+            // If another has them already, a leap is refused before a commit.
+            let _ = allocate(file, len, former.min(room_end(len, region)));
         }
     }
 
@@ -116,11 +137,11 @@ impl Growth {
 }
 
 /// Whether the disk has room for the next leap of the file at `path`. True if that is not known.
-fn has_room(path: &Path) -> bool {
+fn has_room(path: &Path, leap: u64) -> bool {
     let Ok(meta) = std::fs::metadata(path) else { return true };
     let Ok(disk) = rustix::fs::statvfs(path) else { return true };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    free >= meta.len().min(LONGEST_LEAP) + MARGIN
+    free >= meta.len().min(leap) + MARGIN
 }
 
 /// Gives `file` blocks from `from` to `to`, beyond its end if need be. Where the filesystem
@@ -152,25 +173,16 @@ pub(super) fn fill_holes(file: &File) {
     }
 }
 
-/// Gives `file` blocks beyond its end for redb's next leap, if there is room for that.
-fn keep_room(file: &File) {
-    let Ok(len) = file.metadata().map(|meta| meta.len()) else { return };
-    let Some(end) = room_end(file, len).filter(|end| end - len <= MOST_ROOM) else { return };
-    if let Err(error) = allocate(file, len, end) {
-        tracing::debug!(%error, "the disk has no room for the session file to grow into");
-    }
-}
-
-/// Up to where blocks are wanted: that far redb grows a file of `len` bytes, at [`LEAST_ROOM`].
-fn room_end(file: &File, len: u64) -> Option<u64> {
-    let region = region_bytes(file)?;
-    let mut end = len;
-    while end < len + LEAST_ROOM {
+/// Up to where blocks are wanted: as far as redb grows a file of `len` bytes until it has
+/// [`LEAST_ROOM`].
+fn room_end(len: u64, region: u64) -> u64 {
+    let mut end = len.max(PAGE_BYTES as u64);
+    while end < len.saturating_add(LEAST_ROOM) {
         // It doubles the first region, then adds what is left of one, or one.
-        let into = end.checked_sub(PAGE_BYTES as u64)? % region;
-        end = if end < region { end * 2 } else { end + region - into };
+        let into = (end - PAGE_BYTES as u64) % region;
+        end = if end < region { end * 2 } else { end.saturating_add(region - into) };
     }
-    Some(end)
+    end
 }
 
 /// Lets the kernel forget what it has of the file: pages that a failed sync could not write are
@@ -219,10 +231,7 @@ impl<B: StorageBackend> Grown<B> {
     fn shrink(&self, len: u64, to: u64) -> io::Result<()> {
         self.backend.set_len(to)?;
         if let Some(file) = self.file.as_ref().filter(|_| to < len) {
-            // The blocks go with the end, and are had again as long as nobody else takes them.
-            if !self.growth.0.is_copy {
-                let _ = room_end(file, to).map(|end| allocate(file, to, end.min(len)));
-            }
+            self.growth.keep_former_room(file, len, to);
             self.growth.keep_room(file);
         }
         Ok(())
@@ -289,5 +298,23 @@ impl<B: StorageBackend> StorageBackend for Grown<B> {
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.backend.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REGION: u64 = 8 << 20;
+    const PAGE: u64 = PAGE_BYTES as u64;
+
+    #[test]
+    fn room_is_kept_for_the_next_leap() {
+        assert_eq!(room_end(3 << 20, REGION), 6 << 20);
+        assert_eq!(room_end(PAGE + REGION, REGION), PAGE + 2 * REGION);
+        assert_eq!(room_end(PAGE + REGION + REGION / 2, REGION), PAGE + 2 * REGION);
+        // What is left of a region may not be enough for an ending.
+        assert_eq!(room_end(2 * REGION, REGION), PAGE + 3 * REGION);
+        assert!(room_end(PAGE, REGION) > LEAST_ROOM);
     }
 }
