@@ -50,7 +50,7 @@ impl Failure {
     /// The same, telling what was done before it, if anything was.
     pub(crate) fn after(mut self, done: &str, count: u64, noun: &str) -> Self {
         if count > 0 {
-            self.what += &format!(" ({done} {} before that)", counted(count, noun));
+            self.what = format!("{} ({done} {} before that)", self.what, counted(count, noun));
         }
         self
     }

@@ -50,7 +50,9 @@ pub(super) struct Opener {
 
 /// Makes a database on something other than a file: how faults are injected.
 #[derive(Clone)]
-pub(super) struct Storage(Arc<dyn Fn(&redb::Builder, Growth) -> Opened + Send + Sync>);
+pub(super) struct Storage(Arc<Opening>);
+
+type Opening = dyn Fn(&redb::Builder, Growth) -> Opened + Send + Sync;
 
 type Opened = Result<Database, DatabaseError>;
 

@@ -104,4 +104,17 @@ mod tests {
         }
         assert!(len > 6 * region);
     }
+
+    #[tokio::test]
+    async fn a_file_written_anew_grows_by_one_region_as_well() {
+        use crate::{RedbStore, SessionStore};
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("sessions.redb");
+        RedbStore::open(&path).unwrap().close().await.unwrap();
+        let region = || region_bytes(&File::open(&path).unwrap()).unwrap();
+        let before = region();
+        RedbStore::builder(&path).compact(None).unwrap();
+        assert_eq!(region(), before);
+        assert!(before < 2 * REGION_BYTES as u64, "{before}");
+    }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::backends::{FileBackend, InMemoryBackend};
-use redb::{BackendError, Database, DatabaseError, StorageBackend};
+use redb::{BackendError, Database, StorageBackend};
 use std::ops::Bound;
 
 use super::super::file::{Draft, OpenedBy, Opener};
@@ -78,8 +78,8 @@ impl NewFile {
         };
         // The header is made by one opening, and says to the next how the file grows.
         let header = regions::NewFile(backend()?);
-        let make = || Database::builder().create_with_backend(header)?.close().map_err(Into::into);
-        caught(make)?.map_err(|error: DatabaseError| failure::before_commit(error))?;
+        let make = || Database::builder().create_with_backend(header)?.close();
+        caught(make)?.map_err(failure::before_commit)?;
         let backend = backend()?;
         let open = || Database::builder().create_with_backend(backend);
         caught(open)?.map_err(failure::before_commit)
