@@ -176,8 +176,10 @@ fn rule_19_what_a_full_disk_refuses_the_tool_was_not_done() {
         all.out.lines().count()
     };
     let mut refused = 0;
+    on_it("expire --user many --yes");
     for _ in 0..3 {
-        for line in ["expire --anonymous --yes", "purge --state ended", "purge"] {
+        let lines = ["key rotate", "purge", "expire --anonymous --yes", "purge --state ended"];
+        for line in lines {
             let before = count();
             let ran = on_it(line);
             if ran.code() != 0 {

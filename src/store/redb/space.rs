@@ -317,4 +317,46 @@ mod tests {
         assert_eq!(room_end(2 * REGION, REGION), PAGE + 3 * REGION);
         assert!(room_end(PAGE, REGION) > LEAST_ROOM);
     }
+
+    /// A disk without room for a longer file.
+    #[derive(Debug)]
+    struct Full;
+
+    impl StorageBackend for Full {
+        fn len(&self) -> io::Result<u64> {
+            Ok(PAGE)
+        }
+
+        fn read(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn rule_19_a_commit_is_refused_only_if_nobody_can_have_seen_it() {
+        let growth = Growth::default();
+        let file = Grown::new(Full, None, growth.clone());
+        growth.watch();
+        assert!(!growth.was_refused());
+        file.write(PAGE, &[0]).unwrap();
+        file.set_len(2 * PAGE).unwrap_err();
+        assert!(growth.was_refused());
+        // Once the header is on its way, it may have landed.
+        growth.watch();
+        file.write(0, &[0]).unwrap();
+        file.set_len(2 * PAGE).unwrap_err();
+        assert!(!growth.was_refused());
+    }
 }
