@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::io;
 
+use super::report::counted;
 use crate::error::Error;
 
 /// Done; also when nothing matched, and when the reader of a pipe went away.
@@ -44,6 +45,14 @@ impl Failure {
 
     pub(crate) fn usage(what: impl Into<String>) -> Self {
         Self::new(USAGE, what)
+    }
+
+    /// The same, telling what was done before it, if anything was.
+    pub(crate) fn after(mut self, done: &str, count: u64, noun: &str) -> Self {
+        if count > 0 {
+            self.what = format!("{} ({done} {} before that)", self.what, counted(count, noun));
+        }
+        self
     }
 
     /// Whether it concerns one ID that was given, and not the store or the output.

@@ -1,6 +1,8 @@
 //! Operations made of several calls of the trait: selecting, ending, purging.
 
-use super::{Access, Commit, Draft, End, Filter, Op, Query, SessionStore, Summary, Sweep, Target};
+use super::{
+    Access, Commit, Draft, End, Filter, Op, Query, SessionStore, Summary, Sweep, Swept, Target,
+};
 use crate::error::Result;
 use crate::id::SessionId;
 use crate::record::EndedBy;
@@ -107,8 +109,10 @@ pub(crate) async fn expire<S: SessionStore + ?Sized>(
     let except = selector.except;
     match selector.what {
         What::Ids(ids) => {
-            let ids = ids.into_iter().filter(|id| Some(*id) != except).collect();
-            end_ids(store, ids, Filter::new(), by).await
+            let ids: Vec<_> = ids.into_iter().filter(|id| Some(*id) != except).collect();
+            let mut total = Expired { ended: Some(0), already_over: 0 };
+            end_ids(store, &ids, &Filter::new(), by, &mut total).await?;
+            Ok(total)
         }
         What::Filter(filter) => {
             let spared = [except.as_slice(), filter.exceptions()].concat();
@@ -165,7 +169,7 @@ async fn end_matching<S: SessionStore + ?Sized>(
     loop {
         let page = store.page(&query).await?;
         let ids: Vec<_> = page.sessions.iter().map(|session| session.id).collect();
-        total.add(end_ids(store, ids, query.filter.clone(), by).await?);
+        end_ids(store, &ids, &query.filter, by, &mut total).await?;
         match page.next {
             Some(next) => query.after = Some(next),
             None => return Ok(total),
@@ -173,15 +177,16 @@ async fn end_matching<S: SessionStore + ?Sized>(
     }
 }
 
-/// Ends the sessions of `ids` that match, some at a time.
+/// Ends the sessions of `ids` that match, some at a time, and adds them to `total`, which tells
+/// what was done also if the rest failed.
 pub(crate) async fn end_ids<S: SessionStore + ?Sized>(
     store: &S,
-    ids: Vec<SessionId>,
-    filter: Filter,
+    ids: &[SessionId],
+    filter: &Filter,
     by: EndedBy,
-) -> Result<Expired> {
-    let mut total = Expired { ended: Some(0), already_over: 0 };
-    let (mut left, mut most) = (&ids[..], PAGE);
+    total: &mut Expired,
+) -> Result<()> {
+    let (mut left, mut most) = (ids, PAGE);
     while !left.is_empty() {
         let (some, rest) = left.split_at(left.len().min(most));
         let target = Target::Sessions { ids: some.to_vec(), filter: filter.clone() };
@@ -198,7 +203,7 @@ pub(crate) async fn end_ids<S: SessionStore + ?Sized>(
         total.add(Expired { ended: Some(report.ended), already_over: report.already_over });
         left = rest;
     }
-    Ok(total)
+    Ok(())
 }
 
 impl Expired {
@@ -210,13 +215,28 @@ impl Expired {
 
 /// Removes everything that is over.
 pub(crate) async fn purge<S: SessionStore + ?Sized>(store: &S) -> Result<Purged> {
-    let at = store.clock().now();
+    let mut sweep = Sweep { at: store.clock().now(), limit: PURGE_STEP, purge: true };
     let mut purged = 0;
     loop {
-        let swept = store.sweep(Sweep { at, limit: PURGE_STEP, purge: true }).await?;
+        let swept = purge_step(store, &mut sweep).await?;
         purged += swept.removed;
         if !swept.more {
             return Ok(Purged { purged });
+        }
+    }
+}
+
+/// One step of a purge; of fewer rows, from then on, where there is no room.
+pub(crate) async fn purge_step<S: SessionStore + ?Sized>(
+    store: &S,
+    sweep: &mut Sweep,
+) -> Result<Swept> {
+    loop {
+        match store.sweep(*sweep).await {
+            Err(error) if error.is_full() && sweep.limit > 1 => {
+                sweep.limit = sweep.limit.div_ceil(FEWER);
+            }
+            swept => return swept,
         }
     }
 }

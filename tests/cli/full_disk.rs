@@ -120,23 +120,84 @@ fn a_restore_without_room_leaves_the_former_file_in_place() {
     assert_eq!(mount.names(), ["ballast", "sessions.redb"]);
 }
 
+/// Ways to come by a file of 6,000 sessions.
+const MADE_BY: [&[&str]; 3] =
+    [&["import more.jsonl"], &["restore backup.redb --yes"], &["import more.jsonl", "compact"]];
+
 #[test]
-fn a_user_is_signed_out_and_the_key_rotated_on_a_full_disk() {
+fn rule_19_on_a_full_disk_the_tool_ends_purges_and_rotates_but_writes_no_file_anew() {
+    let desk = crowded();
+    for lines in MADE_BY {
+        let Some(mount) = Mount::new("16m") else { return };
+        let file = mount.file("sessions.redb");
+        let on_it = |line: &str| {
+            let args: Vec<_> = line.split(' ').chain(["--db", shown(&file)]).collect();
+            println!("{lines:?}, {line}");
+            run(&desk, &args)
+        };
+        for line in lines {
+            on_it(line).with_code(0);
+        }
+        mount.fill();
+        failed(&on_it("compact"));
+        assert_eq!(mount.names(), ["ballast", "sessions.redb"]);
+        failed(&run(&desk, &["init", "--db", shown(&mount.file("new.redb"))]));
+        assert_eq!(mount.names(), ["ballast", "sessions.redb"]);
+        on_it("expire --user many --yes").with_code(0);
+        let left = on_it("list --user many --format ids").with_code(0);
+        assert_eq!(left.out, "");
+        on_it("key rotate").with_code(0);
+        on_it("check").with_code(0);
+        on_it("purge").with_code(0);
+        let ran = on_it("expire --anonymous --yes").with_code(0);
+        assert!(ran.out.starts_with("ended 2"), "a filter ends some at a time: {ran:?}");
+        on_it("purge --state ended").with_code(0);
+        on_it("purge").with_code(0);
+        on_it("check").with_code(0);
+        // Of the others, who are neither anonymous nor that user.
+        assert_eq!(on_it("list --format ids").with_code(0).out.lines().count(), 4);
+    }
+}
+
+#[test]
+fn rule_19_what_a_full_disk_refuses_the_tool_was_not_done() {
     let Some(mount) = Mount::new("16m") else { return };
     let desk = crowded();
+    // A copy has nothing beyond its end, and the disk is full before it is opened.
     let file = mount.file("sessions.redb");
-    run(&desk, &["import", "more.jsonl", "--db", shown(&file)]).with_code(0);
+    std::fs::copy(desk.file("backup.redb"), &file).unwrap();
     mount.fill();
-    let on_it = |args: &[&str]| run(&desk, &[args, &["--db", shown(&file)]].concat());
-    failed(&on_it(&["compact"]));
-    assert_eq!(mount.names(), ["ballast", "sessions.redb"]);
-    failed(&run(&desk, &["init", "--db", shown(&mount.file("new.redb"))]));
-    assert_eq!(mount.names(), ["ballast", "sessions.redb"]);
-    on_it(&["expire", "--user", "many", "--yes"]).with_code(0);
-    on_it(&["key", "rotate"]).with_code(0);
-    on_it(&["check"]).with_code(0);
-    let left = on_it(&["list", "--user", "many", "--format", "ids"]).with_code(0);
-    assert_eq!(left.out, "");
+    let on_it = |line: &str| {
+        let args: Vec<_> = line.split(' ').chain(["--db", shown(&file)]).collect();
+        run(&desk, &args)
+    };
+    let count = || {
+        let all = on_it("list --state all --format ids").with_code(0);
+        all.out.lines().count()
+    };
+    let mut refused = 0;
+    on_it("expire --user many --yes");
+    for _ in 0..3 {
+        let lines = ["key rotate", "purge", "expire --anonymous --yes", "purge --state ended"];
+        for line in lines {
+            let before = count();
+            let ran = on_it(line);
+            if ran.code() != 0 {
+                failed(&ran);
+                assert!(ran.err.contains("the disk is full"), "a definite answer: {ran:?}");
+                let partly = ran.err.contains("before that");
+                assert!(partly || count() == before, "{ran:?}");
+                refused += 1;
+            }
+        }
+    }
+    println!("{refused} refused");
+    on_it("check").with_code(0);
+    // With room, once, all of it is done.
+    std::fs::remove_file(mount.file("ballast")).unwrap();
+    for line in ["expire --anonymous --yes", "purge"] {
+        on_it(line).with_code(0);
+    }
 }
 
 #[test]

@@ -192,6 +192,51 @@ async fn rule_19_ending_and_purging_work_on_a_full_disk() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_19_a_file_that_was_closed_is_ended_and_purged_once_the_disk_is_full() {
+    // The larger ones have more than one region.
+    for (size, exclusive) in [(50, false), (50, true), (30_000, false), (30_000, true)] {
+        let Some(mount) = Mount::new("size=64m") else { return };
+        let clock = Clock::manual(START);
+        let open = || {
+            let builder = RedbStore::builder(mount.path()).clock(clock.clone()).without_sweeping();
+            let builder = builder.keep_ended(Duration::ZERO);
+            if exclusive { builder.exclusive() } else { builder }.open().unwrap()
+        };
+        let mut world = World { ring_version: 1, sessions: BTreeMap::new() };
+        let mut lane = Lane::new(1);
+        let store = open();
+        for number in 0..1000 {
+            let action = lane.create_of(Some(format!("user{}", number % 10)), size);
+            action.run(&store, &clock).await.unwrap();
+            action.apply(&mut world);
+        }
+        store.close().await.unwrap();
+        mount.fill();
+        let user = Action::ExpireUser { user: "user1".into(), except: None };
+        let rotate = Action::Rotate { version: 2 };
+        let live: Vec<_> = world.sessions.keys().copied().collect();
+        let many = |ids: std::ops::Range<usize>| Action::ExpireIds { ids: live[ids].to_vec() };
+        // Each by a process of its own, as it were.
+        for action in [user, rotate, many(0..500), Action::Purge, many(500..900), Action::Purge] {
+            let store = open();
+            let what = (action.kind(), size, exclusive);
+            let done = match &action {
+                // As many at a time as there is room for.
+                Action::ExpireIds { ids } => {
+                    store.expire(Selector::ids(ids.iter().copied())).await.map(drop)
+                }
+                _ => action.run(&store, &clock).await,
+            };
+            assert!(done.is_ok(), "{what:?}: {done:?}");
+            action.apply(&mut world);
+            let found = model::read(&store, &clock, &world).await.unwrap();
+            assert!(found == world, "{what:?}");
+            store.close().await.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_read_only_filesystem_is_refused_at_the_start() {
     let Some(mount) = Mount::new("size=8m") else { return };

@@ -11,7 +11,7 @@ use crate::cli::report::{self, Changed, counted};
 use crate::cli::select::{self, PAGE, Pages, Resolved};
 use crate::id::{IdPrefix, SessionId};
 use crate::record::EndedBy;
-use crate::store::{Filter, Selector, end_ids, expire};
+use crate::store::{Expired, Filter, Selector, end_ids, expire};
 
 /// Sessions that are counted though nobody asks.
 const COUNTED: u64 = 1000;
@@ -74,10 +74,12 @@ async fn end_matching(
     let mut pages = Pages::new(&**store, filter.clone(), PAGE);
     let mut ended = 0;
     while let Some(page) = pages.next().await? {
-        let ids = page.sessions.iter().map(|session| session.id).collect();
-        let done = end_ids(&**store, ids, filter.clone(), EndedBy::Cli).await?;
+        let ids: Vec<_> = page.sessions.iter().map(|session| session.id).collect();
+        let mut done = Expired { ended: Some(0), ..Expired::default() };
+        let outcome = end_ids(&**store, &ids, filter, EndedBy::Cli, &mut done).await;
         let step = done.ended.unwrap_or_default();
         ended += step;
+        outcome.map_err(|error| Failure::from(error).after("ended", ended, "session"))?;
         if work.advance(console, step).is_break() && page.next.is_some() {
             let done = format!("ended {}", counted(ended, "session"));
             return Err(work.stopped(&done, "repeat the command to go on"));

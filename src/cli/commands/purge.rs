@@ -8,7 +8,7 @@ use crate::cli::report::{self, Changed, counted};
 use crate::cli::select::{PAGE, Pages, part_before};
 use crate::id::SessionId;
 use crate::record::State;
-use crate::store::{FEWER, Filter, PURGE_STEP, Remove, SessionStore, Summary, Sweep};
+use crate::store::{FEWER, Filter, PURGE_STEP, Remove, SessionStore, Summary, Sweep, purge_step};
 
 pub(crate) async fn run(args: &PurgeArgs, mut context: Context<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
@@ -34,10 +34,13 @@ const GO_ON: &str = "repeat the command to go on";
 async fn everything(context: &mut Context<'_, '_>) -> Outcome<u64> {
     let mut work = Work::begin(context.console, "purging", Unit::Rows);
     let at = context.store.clock().now();
+    let mut sweep = Sweep { at, limit: PURGE_STEP, purge: true };
     let store = context.noted(None);
     let mut purged = 0;
     loop {
-        let swept = store.sweep(Sweep { at, limit: PURGE_STEP, purge: true }).await?;
+        let swept = purge_step(&*store, &mut sweep)
+            .await
+            .map_err(|error| Failure::from(error).after("removed", purged, "session"))?;
         purged += swept.removed;
         if !swept.more {
             return Ok(purged);
@@ -68,7 +71,8 @@ async fn matching(args: &PurgeArgs, context: &mut Context<'_, '_>) -> Outcome<u6
             }
         } else {
             let ids: Vec<_> = page.sessions.iter().map(|session| session.id).collect();
-            step = remove(&*store, &ids, &filter).await?;
+            let outcome = remove(&*store, &ids, &filter, &mut step).await;
+            outcome.map_err(|failure| failure.after("removed", purged + step, "session"))?;
         }
         purged += step;
         if let Some(next) = &page.next {
@@ -84,13 +88,18 @@ async fn matching(args: &PurgeArgs, context: &mut Context<'_, '_>) -> Outcome<u6
 }
 
 /// Some at a time; fewer where there is no room to write in.
-async fn remove(store: &dyn SessionStore, ids: &[SessionId], filter: &Filter) -> Outcome<u64> {
-    let (mut left, mut most, mut removed) = (ids, PAGE, 0);
+async fn remove(
+    store: &dyn SessionStore,
+    ids: &[SessionId],
+    filter: &Filter,
+    removed: &mut u64,
+) -> Outcome<()> {
+    let (mut left, mut most) = (ids, PAGE);
     while !left.is_empty() {
         let (some, rest) = left.split_at(left.len().min(most));
         let (ids, at) = (some.to_vec(), store.clock().now());
         match store.remove(Remove { ids, filter: filter.clone(), at }).await {
-            Ok(done) => removed += done.removed,
+            Ok(done) => *removed += done.removed,
             Err(error) if error.is_full() && some.len() > 1 => {
                 most = some.len().div_ceil(FEWER);
                 continue;
@@ -99,7 +108,7 @@ async fn remove(store: &dyn SessionStore, ids: &[SessionId], filter: &Filter) ->
         }
         left = rest;
     }
-    Ok(removed)
+    Ok(())
 }
 
 fn over(filter: Filter) -> Filter {

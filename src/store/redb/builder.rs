@@ -191,14 +191,14 @@ impl RedbStoreBuilder {
         mut self,
         backend: impl Fn() -> std::io::Result<B> + Send + Sync + 'static,
     ) -> Self {
-        let growth = self.config.opener.growth.clone();
-        self.config.opener.storage = Some(Storage::new(backend, growth));
+        self.config.opener.storage = Some(Storage::new(backend));
         self
     }
 
     /// Opens the file and starts the store's threads.
-    pub fn open(self) -> Result<RedbStore> {
+    pub fn open(mut self) -> Result<RedbStore> {
         self.check_options()?;
+        self.config.opener.growth = self.config.opener.growth.anew();
         let wait = self.config.wait;
         let (opened, opening) = mpsc::sync_channel(1);
         let shared = Arc::new(Shared::new(self.config));

@@ -50,7 +50,9 @@ pub(super) struct Opener {
 
 /// Makes a database on something other than a file: how faults are injected.
 #[derive(Clone)]
-pub(super) struct Storage(Arc<dyn Fn(&redb::Builder) -> Opened + Send + Sync>);
+pub(super) struct Storage(Arc<Opening>);
+
+type Opening = dyn Fn(&redb::Builder, Growth) -> Opened + Send + Sync;
 
 type Opened = Result<Database, DatabaseError>;
 
@@ -58,10 +60,9 @@ impl Storage {
     /// On what `backend` returns, at the first opening and at every further one.
     pub(super) fn new<B: StorageBackend>(
         backend: impl Fn() -> std::io::Result<B> + Send + Sync + 'static,
-        growth: Growth,
     ) -> Self {
-        Self(Arc::new(move |builder| {
-            builder.create_with_backend(Grown::new(backend()?, None, growth.clone()))
+        Self(Arc::new(move |builder, growth| {
+            builder.create_with_backend(Grown::new(backend()?, None, growth))
         }))
     }
 }
@@ -128,7 +129,7 @@ impl Opener {
     /// Opens the file as it is, for the first time or again.
     pub(super) fn open_existing(&self) -> Result<Database> {
         let database = match &self.storage {
-            Some(storage) => self.database(|builder| storage.0(builder))?,
+            Some(storage) => self.database(|builder| storage.0(builder, self.growth.clone()))?,
             None => self.open_file()?,
         };
         let state = self.read_state(&database)?;
@@ -145,6 +146,7 @@ impl Opener {
         loop {
             let file = self.checked_file()?;
             space::fill_holes(&file);
+            self.growth.keep_room(&file);
             let looked_at = inode(file.metadata());
             let backend = self.backend(file)?;
             let database = self.database(|builder| builder.create_with_backend(backend))?;
@@ -216,6 +218,10 @@ impl Opener {
             older_schema: OlderSchema::Keep,
             missing: Missing::Refuse,
             mode: if by == OpenedBy::Backup { 0o600 } else { self.mode },
+            growth: match by {
+                OpenedBy::Backup => Growth::of_a_copy(),
+                _ => self.growth.anew(),
+            },
             storage: None,
             ..self.clone()
         }

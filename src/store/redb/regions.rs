@@ -7,17 +7,32 @@
 //! file. Each commit writes down which pages of each region are free, about a microsecond a
 //! region, so that they are not smaller still.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 
 use redb::StorageBackend;
 
 /// A power of two, as redb needs it. Half of it is the most that one value may take.
 pub(super) const REGION_BYTES: usize = 8 * 1024 * 1024;
 
-const PAGE_BYTES: usize = 4096;
+pub(super) const PAGE_BYTES: usize = 4096;
 /// Where the header has the pages of a region, and what redb writes there: 4 GiB.
 const REGION_PAGES: std::ops::Range<usize> = 20..24;
 const REDBS_REGION_PAGES: u32 = 1 << 20;
+/// Where the header has the pages that each region has before those.
+const REGION_HEADER_PAGES: std::ops::Range<usize> = 16..20;
+
+/// What the file grows by once it has one region; `None` if its header cannot be read.
+pub(super) fn region_bytes(file: &File) -> Option<u64> {
+    let mut header = [0; REGION_PAGES.end];
+    file.read_exact_at(&mut header, 0).ok()?;
+    let pages = |field: std::ops::Range<usize>| {
+        Some(u64::from(u32::from_le_bytes(header[field].try_into().ok()?)))
+    };
+    let pages = pages(REGION_HEADER_PAGES)? + pages(REGION_PAGES)?;
+    pages.checked_mul(PAGE_BYTES as u64).filter(|bytes| *bytes > 0)
+}
 
 /// The storage of a file that is being made, and that nobody else has yet.
 #[derive(Debug)]
@@ -60,8 +75,6 @@ impl<B: StorageBackend> StorageBackend for NewFile<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-
     use redb::backends::FileBackend;
     use redb::{Database, TableDefinition};
 
@@ -90,5 +103,18 @@ mod tests {
             len = grown;
         }
         assert!(len > 6 * region);
+    }
+
+    #[tokio::test]
+    async fn a_file_written_anew_grows_by_one_region_as_well() {
+        use crate::{RedbStore, SessionStore};
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("sessions.redb");
+        RedbStore::open(&path).unwrap().close().await.unwrap();
+        let region = || region_bytes(&File::open(&path).unwrap()).unwrap();
+        let before = region();
+        RedbStore::builder(&path).compact(None).unwrap();
+        assert_eq!(region(), before);
+        assert!(before < 2 * REGION_BYTES as u64, "{before}");
     }
 }

@@ -1,4 +1,4 @@
-//! Room on the disk: taken when the file grows, and kept for ending sessions.
+//! Room on the disk: taken ahead of the file's growth, and kept for ending sessions.
 //!
 //! redb lets a file grow by half-empty leaps and leaves holes in it; a page that is written into a
 //! hole of a full disk fails in the middle of a commit, whose outcome is unknown then. So the file
@@ -6,10 +6,13 @@
 //! is before the commit: nothing was changed, and everybody is told so. A file that is not grown
 //! needs no more blocks, whatever else fills the disk.
 //!
-//! redb copies each page it changes, so that ending a session needs free pages too. Once the disk
-//! may have no room for another leap, a change that is not an ending is committed only if
-//! [`RESERVE_PAGES`] stay free in the file besides it. Logging out, ending, purging and changing
-//! keys may use those, a few at a time; their pages are free again with the next commit.
+//! redb copies each page it changes, so that ending a session needs free pages too, and a file that
+//! was closed has none: redb cuts it off at its last page in use. So the file has blocks beyond its
+//! end, for the next leap ([`Growth::keep_room`]): what else fills the disk does not get them. Once the
+//! disk may have no room for another leap, a change that is not an ending is committed only if
+//! [`RESERVE_PAGES`] stay free in the file besides it, and closing does not cut the file off
+//! ([`Growth::freeze`]). Logging out, ending, purging and changing keys may use those, a few at a
+//! time; their pages are free again with the next commit.
 //!
 //! This does not help on filesystems that copy what is written over (btrfs, ZFS), nor where there
 //! is no `fallocate`: there a full disk is met in the commit, as an unknown outcome.
@@ -19,41 +22,126 @@ use std::io;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redb::{BackendError, StorageBackend};
 
+use super::regions::{PAGE_BYTES, region_bytes};
 use super::upkeep::Progress;
 
 /// Free pages of the file that only what makes room may use.
 pub(super) const RESERVE_PAGES: u64 = 128;
-/// What a leap of redb's is at most.
+/// What a leap of redb's is at most, in a file of whatever layout.
 const LONGEST_LEAP: u64 = 4 << 30;
 /// For what the filesystem itself writes down.
 const MARGIN: u64 = 1 << 20;
 
-/// Whether the file's last attempt to grow failed. Clones share it.
+/// The least that a file has beyond its end, where the disk has room.
+const LEAST_ROOM: u64 = 1 << 20;
+/// Where more than this would be needed, which only files of another layout do, there is none.
+const MOST_ROOM: u64 = 32 << 20;
+
+/// How a file grows. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Growth(Arc<AtomicBool>);
+pub(super) struct Growth(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether the file's last attempt to grow failed.
+    failed: AtomicBool,
+    /// Whether it failed before the header was written, since [`Growth::watch`].
+    refused: AtomicBool,
+    /// Whether the header was written since then.
+    published: AtomicBool,
+    frozen: AtomicBool,
+    /// What the file grows by once it has one region; 0 if that is not known yet.
+    region: AtomicU64,
+    /// Whether the file is a copy that nobody writes to.
+    is_copy: bool,
+}
 
 impl Growth {
+    pub(super) fn of_a_copy() -> Self {
+        Self(Arc::new(State { is_copy: true, ..State::default() }))
+    }
+
+    /// The same for another opening.
+    pub(super) fn anew(&self) -> Self {
+        if self.0.is_copy { Self::of_a_copy() } else { Self::default() }
+    }
+
     /// Whether the file may not be able to grow.
     pub(super) fn is_doubtful(&self, path: &Path) -> bool {
-        self.0.load(Ordering::Acquire) || !has_room(path)
+        let leap = match self.0.region.load(Ordering::Acquire) {
+            0 => LONGEST_LEAP,
+            // What is left of one region, and another.
+            region => region.saturating_mul(2).min(LONGEST_LEAP),
+        };
+        self.0.failed.load(Ordering::Acquire) || !has_room(path, leap)
+    }
+
+    /// Takes `file` its room beyond the end, unless nobody will write to it.
+    pub(super) fn keep_room(&self, file: &File) {
+        let Some(region) = region_bytes(file).filter(|_| !self.0.is_copy) else { return };
+        self.0.region.store(region, Ordering::Release);
+        let Ok(len) = file.metadata().map(|meta| meta.len()) else { return };
+        let end = room_end(len, region);
+        if end - len <= MOST_ROOM
+            && let Err(error) = allocate(file, len, end)
+        {
+            tracing::debug!(%error, "the disk has no room for the session file to grow into");
+        }
+    }
+
+    /// Takes back the blocks of a file that was cut off, but for what is not wanted.
+    fn keep_former_room(&self, file: &File, former: u64, len: u64) {
+        if let Some(region) = region_bytes(file).filter(|_| !self.0.is_copy) {
+            // If another has them already, a leap is refused before a commit.
+            let _ = allocate(file, len, former.min(room_end(len, region)));
+        }
+    }
+
+    /// To be called before a commit.
+    pub(super) fn watch(&self) {
+        self.0.refused.store(false, Ordering::Release);
+        self.0.published.store(false, Ordering::Release);
+    }
+
+    /// Whether a commit failed since [`watch`](Self::watch) for want of room, and before it could
+    /// be seen: it takes all its pages before it writes the header.
+    pub(super) fn was_refused(&self) -> bool {
+        self.0.refused.load(Ordering::Acquire)
+    }
+
+    /// Lets nothing more be written. Closing a file writes one commit more, which cuts it off and
+    /// so gives its free pages to a full disk. Without that it is as after a power cut.
+    pub(super) fn freeze(&self) {
+        self.0.frozen.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_frozen(&self) -> bool {
+        self.0.frozen.load(Ordering::Acquire)
+    }
+
+    fn check_frozen(&self) -> io::Result<()> {
+        if self.is_frozen() { Err(io::Error::other("the file is left as it is")) } else { Ok(()) }
     }
 
     fn noted<T>(&self, grown: io::Result<T>) -> io::Result<T> {
-        self.0.store(grown.is_err(), Ordering::Release);
+        self.0.failed.store(grown.is_err(), Ordering::Release);
+        if grown.is_err() && !self.0.published.load(Ordering::Acquire) {
+            self.0.refused.store(true, Ordering::Release);
+        }
         grown
     }
 }
 
 /// Whether the disk has room for the next leap of the file at `path`. True if that is not known.
-fn has_room(path: &Path) -> bool {
+fn has_room(path: &Path, leap: u64) -> bool {
     let Ok(meta) = std::fs::metadata(path) else { return true };
     let Ok(disk) = rustix::fs::statvfs(path) else { return true };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    free >= meta.len().min(LONGEST_LEAP) + MARGIN
+    free >= meta.len().min(leap) + MARGIN
 }
 
 /// Gives `file` blocks from `from` to `to`, beyond its end if need be. Where the filesystem
@@ -83,6 +171,18 @@ pub(super) fn fill_holes(file: &File) {
     {
         tracing::warn!(%error, "the session file has holes, and the disk no room to fill them");
     }
+}
+
+/// Up to where blocks are wanted: as far as redb grows a file of `len` bytes until it has
+/// [`LEAST_ROOM`].
+fn room_end(len: u64, region: u64) -> u64 {
+    let mut end = len.max(PAGE_BYTES as u64);
+    while end < len.saturating_add(LEAST_ROOM) {
+        // It doubles the first region, then adds what is left of one, or one.
+        let into = (end - PAGE_BYTES as u64) % region;
+        end = if end < region { end * 2 } else { end.saturating_add(region - into) };
+    }
+    end
 }
 
 /// Lets the kernel forget what it has of the file: pages that a failed sync could not write are
@@ -123,10 +223,18 @@ impl<B: StorageBackend> Grown<B> {
 
     fn grow(&self, len: u64, to: u64) -> io::Result<()> {
         let Some(file) = &self.file else { return self.backend.set_len(to) };
-        allocate(file, len, to)
-            .and_then(|()| self.backend.set_len(to))
-            // What was given beyond the end is given back.
-            .inspect_err(|_| drop(file.set_len(len)))
+        allocate(file, len, to).and_then(|()| self.backend.set_len(to))?;
+        self.growth.keep_room(file);
+        Ok(())
+    }
+
+    fn shrink(&self, len: u64, to: u64) -> io::Result<()> {
+        self.backend.set_len(to)?;
+        if let Some(file) = self.file.as_ref().filter(|_| to < len) {
+            self.growth.keep_former_room(file, len, to);
+            self.growth.keep_room(file);
+        }
+        Ok(())
     }
 }
 
@@ -143,8 +251,9 @@ impl<B: StorageBackend> StorageBackend for Grown<B> {
     }
 
     fn set_len(&self, to: u64) -> io::Result<()> {
+        self.growth.check_frozen()?;
         let len = self.backend.len()?;
-        if to > len { self.growth.noted(self.grow(len, to)) } else { self.backend.set_len(to) }
+        if to > len { self.growth.noted(self.grow(len, to)) } else { self.shrink(len, to) }
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -152,6 +261,10 @@ impl<B: StorageBackend> StorageBackend for Grown<B> {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.growth.check_frozen()?;
+        if offset == 0 {
+            self.growth.0.published.store(true, Ordering::Release);
+        }
         self.backend.write(offset, data)
     }
 
@@ -185,5 +298,65 @@ impl<B: StorageBackend> StorageBackend for Grown<B> {
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.backend.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REGION: u64 = 8 << 20;
+    const PAGE: u64 = PAGE_BYTES as u64;
+
+    #[test]
+    fn room_is_kept_for_the_next_leap() {
+        assert_eq!(room_end(3 << 20, REGION), 6 << 20);
+        assert_eq!(room_end(PAGE + REGION, REGION), PAGE + 2 * REGION);
+        assert_eq!(room_end(PAGE + REGION + REGION / 2, REGION), PAGE + 2 * REGION);
+        // What is left of a region may not be enough for an ending.
+        assert_eq!(room_end(2 * REGION, REGION), PAGE + 3 * REGION);
+        assert!(room_end(PAGE, REGION) > LEAST_ROOM);
+    }
+
+    /// A disk without room for a longer file.
+    #[derive(Debug)]
+    struct Full;
+
+    impl StorageBackend for Full {
+        fn len(&self) -> io::Result<u64> {
+            Ok(PAGE)
+        }
+
+        fn read(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn rule_19_a_commit_is_refused_only_if_nobody_can_have_seen_it() {
+        let growth = Growth::default();
+        let file = Grown::new(Full, None, growth.clone());
+        growth.watch();
+        assert!(!growth.was_refused());
+        file.write(PAGE, &[0]).unwrap();
+        file.set_len(2 * PAGE).unwrap_err();
+        assert!(growth.was_refused());
+        // Once the header is on its way, it may have landed.
+        growth.watch();
+        file.write(0, &[0]).unwrap();
+        file.set_len(2 * PAGE).unwrap_err();
+        assert!(!growth.was_refused());
     }
 }

@@ -27,6 +27,7 @@ use super::batch::{Batch, Finished, Sweeping};
 use super::queue::{Call, Job};
 use super::shared::{OpenFile, Shared};
 use super::snapshot::shielded;
+use super::space::Growth;
 use super::{Durability, failure};
 use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
@@ -150,9 +151,16 @@ impl Writer<'_> {
             if touches.is_empty() { self.flush() } else { self.write(Vec::new(), touches, FLUSH) }
         });
         self.shared.snapshots.close();
+        let growth = &self.shared.config.opener.growth;
+        if self.shared.growth_is_doubtful() {
+            growth.freeze();
+        }
         let closed = match self.shared.withdraw_file() {
             Some(file) => match alone_within(self.shared.config.wait, file) {
-                Ok(file) => shielded(|| file.database.close().map_err(failure::before_commit)),
+                Ok(file) => {
+                    let closed = shielded(|| file.database.close().map_err(failure::before_commit));
+                    if growth.is_frozen() { Ok(()) } else { closed }
+                }
                 Err(_) => Err(still_read()),
             },
             None => Ok(()),
@@ -261,7 +269,7 @@ impl Writer<'_> {
         }));
         let outcome = match applied {
             Ok(Ok((Finished { changed, notes, sweeping }, synced))) if changed || flushing => {
-                commit(txn).map(|()| {
+                commit(txn, &self.shared.config.opener.growth).map(|()| {
                     self.unflushed =
                         if synced { None } else { self.unflushed.or(Some(Instant::now())) };
                     self.sweeping = sweeping;
@@ -478,9 +486,13 @@ impl Spoiled {
     }
 }
 
-fn commit(txn: WriteTransaction) -> Result<(), Spoiled> {
+fn commit(txn: WriteTransaction, growth: &Growth) -> Result<(), Spoiled> {
+    growth.watch();
     match catch_unwind(AssertUnwindSafe(|| txn.commit())) {
         Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) if growth.was_refused() => {
+            Err(Spoiled { error: failure::before_commit(error), reopen: true })
+        }
         Ok(Err(error)) => Err(Spoiled { error: failure::in_commit(error), reopen: true }),
         Err(_) => {
             let error = Error::unknown_outcome("the session file is damaged")

@@ -13,8 +13,8 @@ use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{BackendError, Database, StorageBackend};
 use std::ops::Bound;
 
-use super::super::failure;
 use super::super::file::{Draft, OpenedBy, Opener};
+use super::super::{failure, regions};
 use super::caught;
 use super::view::View;
 use crate::error::{Error, Kind, Result};
@@ -72,10 +72,17 @@ impl NewFile {
 
     /// An empty database in it.
     pub(super) fn make(&self) -> Result<Database> {
-        let own = self.file.try_clone().map_err(|error| self.target.cannot_create(&error))?;
-        let backend = FileBackend::new(own).map_err(failure::before_commit)?;
-        let make = || Database::builder().create_with_backend(backend);
-        caught(make)?.map_err(failure::before_commit)
+        let backend = || {
+            let own = self.file.try_clone().map_err(|error| self.target.cannot_create(&error))?;
+            FileBackend::new(own).map_err(failure::before_commit)
+        };
+        // The header is made by one opening, and says to the next how the file grows.
+        let header = regions::NewFile(backend()?);
+        let make = || Database::builder().create_with_backend(header)?.close();
+        caught(make)?.map_err(failure::before_commit)?;
+        let backend = backend()?;
+        let open = || Database::builder().create_with_backend(backend);
+        caught(open)?.map_err(failure::before_commit)
     }
 
     /// The database that was copied into it, each page and row of which is looked at.
@@ -132,6 +139,7 @@ impl NewFile {
     }
 
     fn sync(&self) -> Result<()> {
+        self.target.growth.keep_room(&self.file);
         self.file.sync_all().map_err(|error| self.target.cannot_create(&error))
     }
 }
