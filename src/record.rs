@@ -231,6 +231,14 @@ impl Record {
         self.has(HAS_USER).then(|| self.text(HAS_USER))
     }
 
+    /// The user in whose list of sessions it is: its own, unless it was ended.
+    ///
+    /// An index by user holds what carries no mark, and no more: what a login under a cap looks at
+    /// does not grow with what its user has ended.
+    pub fn listed_user(&self) -> Option<&str> {
+        self.user().filter(|_| !self.has(ENDED | SUPERSEDED))
+    }
+
     /// What the application shows a person to recognise the session by.
     pub fn label(&self) -> Option<&str> {
         self.has(HAS_LABEL).then(|| self.text(HAS_LABEL))

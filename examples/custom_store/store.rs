@@ -116,9 +116,9 @@ impl Rows for Tables {
         Ok(self.generation)
     }
 
-    fn sessions_of(&mut self, user: &str) -> Result<Vec<SessionId>> {
-        let of_user = self.rows.iter().filter(|(_, record)| record.user() == Some(user));
-        Ok(of_user.map(|(id, _)| *id).collect())
+    fn sessions_of(&mut self, user: &str, limit: usize) -> Result<Vec<SessionId>> {
+        let of_user = self.rows.iter().filter(|(_, record)| record.listed_user() == Some(user));
+        Ok(of_user.map(|(id, _)| *id).take(limit).collect())
     }
 
     fn keep_ended(&self) -> Duration {

@@ -11,6 +11,9 @@ use crate::id::SessionId;
 use crate::record::{Absence, Changes, Data, EndedBy, Endings, Header, Mark, Record};
 use std::time::Duration;
 
+#[cfg(test)]
+mod tests;
+
 /// The rows of a store, as one transaction sees them.
 pub trait Rows {
     /// The record of `id`, whatever its state. `is_corrupt()` if it cannot be decoded.
@@ -22,8 +25,9 @@ pub trait Rows {
     /// The store's generation: 0, and one more for each ending of a user's or everyone's sessions.
     fn generation(&mut self) -> Result<u64>;
 
-    /// IDs of all records of `user`, those that are over included.
-    fn sessions_of(&mut self, user: &str) -> Result<Vec<SessionId>>;
+    /// IDs of records of `user` that carry no mark ([`Record::listed_user`]): all of them, or
+    /// `limit` of them if there are more. Expired ones are among them until they are swept.
+    fn sessions_of(&mut self, user: &str, limit: usize) -> Result<Vec<SessionId>>;
 
     /// How long headers of ended sessions are kept.
     fn keep_ended(&self) -> Duration;
@@ -236,7 +240,7 @@ fn sign_in(
     }
 }
 
-/// Counts the sessions that the user has in the realm of `header`.
+/// Counts the sessions that the user has in the realm of `header`, as far as the cap looks.
 fn make_room(
     cap: &SessionCap,
     header: &Header,
@@ -246,8 +250,13 @@ fn make_room(
     let at = commit.access.at;
     let user = header.user.as_deref().unwrap_or_default();
     let endings = rows.endings(Some(user))?;
+    let max = cap.max.max(1);
     let mut live = Vec::new();
-    for id in rows.sessions_of(user)?.into_iter().filter(|id| *id != commit.id) {
+    let ids = rows.sessions_of(user, cap.most_looked_at())?;
+    for id in ids.into_iter().filter(|id| *id != commit.id) {
+        if cap.refuse && live.len() >= max {
+            break;
+        }
         match rows.get(&id) {
             Ok(Some(record))
                 if record.realm() == header.realm.as_deref()
@@ -259,12 +268,12 @@ fn make_room(
             _ => {}
         }
     }
-    let surplus = (live.len() + 1).saturating_sub(cap.max.max(1));
+    let surplus = (live.len() + 1).saturating_sub(max);
     if surplus == 0 {
         return Ok(Vec::new());
     }
     if cap.refuse {
-        let message = format!("the user has {} sessions, the most allowed", live.len());
+        let message = format!("the user has the most sessions allowed, {max}");
         return Err(Error::new(Kind::TooManySessions, message));
     }
     live.sort_by_key(|(since, id, _)| (*since, *id));

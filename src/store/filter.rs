@@ -119,8 +119,16 @@ impl Filter {
         self
     }
 
-    /// The user, if it is a condition: a store with an index by user starts there.
-    pub fn wanted_user(&self) -> Option<&str> {
+    /// The user, if it is a condition and all that can match is in an index of the records that
+    /// have a [`Record::listed_user`]: a store with that index starts there. What was ended may be
+    /// anywhere among the others.
+    pub fn listed_user(&self) -> Option<&str> {
+        let marked = [State::Ended, State::Superseded];
+        self.user.as_deref().filter(|_| !marked.iter().any(|state| self.states.contains(state)))
+    }
+
+    /// The user, if it is a condition.
+    pub(crate) fn wanted_user(&self) -> Option<&str> {
         self.user.as_deref()
     }
 

@@ -358,6 +358,16 @@ pub struct Login {
 }
 
 /// The most sessions one user may have at a time in one realm.
+///
+/// What a login costs is bounded, however many sessions its user has: it looks at 1,024 of them, or
+/// at twice `max` if that is more. Sessions that were ended are not among these; those that expired
+/// are until they are swept, and so are those of other realms. A user who has more, from before the
+/// cap was there, is refused as any other, or has fewer after each login: it ends what is too many
+/// among those it looked at.
+///
+/// Beyond that bound the count is one of a part. It can be too low only where a user has more
+/// records than that which count for nothing: expired, ended together with
+/// [`Selector::user`] a moment ago, or of other realms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionCap {
     max: usize,
@@ -374,6 +384,15 @@ impl SessionCap {
     pub const fn end_oldest(max: usize) -> Self {
         Self { max, refuse: false }
     }
+
+    /// How many records of a user a login looks at: each is read, and may be written, in one
+    /// transaction that others wait for. Twice `max`, so that expired ones may be among them.
+    pub(crate) const fn most_looked_at(&self) -> usize {
+        let twice = self.max.saturating_mul(2);
+        if twice > Self::LOOKED_AT { twice } else { Self::LOOKED_AT }
+    }
+
+    pub(crate) const LOOKED_AT: usize = 1024;
 }
 
 /// What became of a [`Commit`].

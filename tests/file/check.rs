@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use fastsession::store::{CheckReport, Damage, KeyChange, Note, Tally};
-use fastsession::{RedbStore, SessionId, SessionStore};
+use fastsession::store::{CheckReport, Damage, KeyChange, Note, Sweep, Tally};
+use fastsession::{RedbStore, Selector, SessionId, SessionStore};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use crate::fixture::{Fixture, START, create, rounds, tool};
@@ -31,7 +31,7 @@ async fn filled(fixture: &Fixture, sessions: usize) -> Vec<SessionId> {
         let user = (number % 2 == 0).then(|| format!("user {}", number % 8));
         ids.push(create(&store, user.as_deref()).await);
     }
-    store.expire(fastsession::Selector::user("user 6")).await.unwrap();
+    store.expire(Selector::user("user 6")).await.unwrap();
     store.change_keys(KeyChange::Rotate { at: START, retire_after: None }).await.unwrap();
     let noted = store.noting(&Note::new("expire", START)).unwrap();
     noted.noted(Tally::default()).await.unwrap();
@@ -166,6 +166,44 @@ async fn indexes_and_records_are_held_against_each_other() {
     assert!(error.is_corrupt(), "{error:?}");
     let told = error.to_string();
     assert!(told.contains("1 corrupt") && told.contains("2 unindexed"), "{told}");
+}
+
+/// The keys of the index by user.
+fn entries_by_user(path: &Path) -> Vec<[u8; 48]> {
+    let database = Database::create(path).unwrap();
+    let txn = database.begin_read().unwrap();
+    let users = txn.open_table(USERS).unwrap();
+    users.iter().unwrap().map(|entry| *entry.unwrap().0.value()).collect()
+}
+
+#[tokio::test]
+async fn the_index_by_user_holds_what_was_not_ended() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let (out, stays) = (create(&store, Some("alice")).await, create(&store, Some("alice")).await);
+    create(&store, Some("bob")).await;
+    store.close().await.unwrap();
+    let before = entries_by_user(&fixture.path());
+    assert_eq!(before.len(), 3);
+    let store = fixture.open();
+    store.expire(Selector::ids([out])).await.unwrap();
+    store.expire(Selector::user("bob")).await.unwrap();
+    let sweep = Sweep { at: START, limit: 100, purge: false };
+    while store.sweep(sweep).await.unwrap().more {}
+    store.close().await.unwrap();
+    for rebuilt in [false, true] {
+        if rebuilt {
+            fixture.builder().compact(None).unwrap();
+        }
+        let left = entries_by_user(&fixture.path());
+        assert!(left.len() == 1 && left[0].ends_with(stays.as_bytes()), "rebuilt: {rebuilt}");
+        assert!(check(&fixture.path()).is_sound());
+    }
+    tamper(&fixture.path(), |txn| {
+        let entry = before.iter().find(|entry| entry.ends_with(out.as_bytes())).unwrap();
+        txn.open_table(USERS).unwrap().insert(entry, ()).unwrap();
+    });
+    assert_eq!(found(&check(&fixture.path())), [(Damage::Stray, Some(out))]);
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ impl Inner {
         let touch_interval = self.timing.read().touch_interval;
         let mut report = EndReport::default();
         for id in ids.iter().filter(|id| Some(**id) != end.except) {
-            let mut view = View::of_one(self, id);
+            let mut view = View::of_one_and_users(self, id);
             let Some(record) = view.get(id)? else { continue };
             let endings = self.endings_of(record.user());
             match end_record(&record, &endings, end.at, end.by, self.keep_ended)? {
@@ -100,7 +100,7 @@ impl Inner {
                 .collect(),
         };
         for id in ids {
-            let mut view = View::of_one(self, &id);
+            let mut view = View::of_one_and_users(self, &id);
             let Ok(Some(record)) = view.get(&id) else { continue };
             let ending = self.endings_of(record.user()).ending(record.generation());
             if record.mark() == Mark::None

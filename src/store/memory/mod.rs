@@ -3,8 +3,8 @@
 //! # Structure
 //!
 //! 64 shards by ID, each a map under its own lock. A load, merge, compare-and-set or touch takes
-//! one shard's lock and nothing else. What concerns several rows (a renewal that binds a user, a
-//! cap, the index by user) first takes the one `Users` lock, under which these operations take
+//! one shard's lock and nothing else. What concerns several rows or the index by user (a renewal, a
+//! login, an ending) first takes the one `Users` lock, under which these operations take
 //! turns; they may then lock several shards, and since nobody else holds more than one, none can
 //! wait for the other. The endings are locked last, for a moment, and always under the lock of
 //! the row that is compared with them. A renewal keeps the shard bytes, so the old and the new row
@@ -230,11 +230,15 @@ impl Inner {
     }
 
     fn try_commit(&self, commit: &Commit) -> Result<Tried> {
-        let several_rows =
-            matches!(commit.op, Op::Renew { .. } | Op::Create { login: Some(_), .. });
-        let users = several_rows.then(|| self.users.lock());
-        let mut view = View::of_one(self, &commit.id);
-        view.users = users;
+        let lists = matches!(
+            commit.op,
+            Op::Renew { .. } | Op::Create { login: Some(_), .. } | Op::End { .. }
+        );
+        let mut view = if lists {
+            View::of_one_and_users(self, &commit.id)
+        } else {
+            View::of_one(self, &commit.id)
+        };
         if let Op::Renew { new_id, .. } = &commit.op {
             view.hold(new_id);
         }
@@ -288,7 +292,7 @@ impl Inner {
     fn remove(&self, shard: &mut Shard, users: &mut Users, id: &SessionId) {
         let Some(record) = shard.rows.remove(id) else { return };
         self.bytes.fetch_sub(cost(&record), Ordering::Relaxed);
-        if let Some(user) = record.user() {
+        if let Some(user) = record.listed_user() {
             users.remove(user, id);
         }
     }

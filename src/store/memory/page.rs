@@ -12,7 +12,7 @@ impl Inner {
         self.open()?;
         let touch_interval = self.timing.read().touch_interval;
         let mut page = Page::default();
-        match query.filter.wanted_user() {
+        match query.filter.listed_user() {
             Some(user) => {
                 // Held throughout, so that none of them is renewed meanwhile.
                 let users = self.users.lock();

@@ -47,9 +47,7 @@ impl Inner {
     }
 
     fn import_one(&self, id: SessionId, record: &Record) -> Result<Admission> {
-        let users = self.users.lock();
-        let mut view = View::of_one(self, &id);
-        view.users = Some(users);
+        let mut view = View::of_one_and_users(self, &id);
         let there = match view.get(&id)? {
             Some(there) => Some(settled(&there, &view.endings(there.user())?, self.keep_ended)?),
             None => None,

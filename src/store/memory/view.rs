@@ -9,9 +9,10 @@ use parking_lot::{MutexGuard, RwLockWriteGuard};
 use super::{Inner, Shard};
 use crate::error::Result;
 use crate::id::SessionId;
-use crate::record::{Endings, Mark, Record};
+use crate::record::{Endings, Record};
 use crate::store::{Rows, Write};
 
+/// The index by user: of the rows that carry no mark.
 #[derive(Default)]
 pub(super) struct Users {
     pub(super) sessions: HashMap<Box<str>, BTreeSet<SessionId>>,
@@ -42,6 +43,12 @@ impl<'a> View<'a> {
         Self { inner, held: [Some((number, inner.shards[number].write())), None], users: None }
     }
 
+    /// The same, with the index by user, which is locked first.
+    pub(super) fn of_one_and_users(inner: &'a Inner, id: &SessionId) -> Self {
+        let users = inner.users.lock();
+        Self { users: Some(users), ..Self::of_one(inner, id) }
+    }
+
     pub(super) fn hold(&mut self, id: &SessionId) {
         let number = Inner::shard_of(id);
         if self.held(number).is_none() {
@@ -56,12 +63,12 @@ impl<'a> View<'a> {
 
     pub(super) fn put(&mut self, write: Write) {
         let Write { id, before, after } = write;
-        let user_before = before.as_ref().and_then(Record::user);
-        if let Some(users) = self.users.as_mut().filter(|_| user_before != after.user()) {
-            if let Some(user) = user_before {
+        let (old, new) = (before.as_ref().and_then(Record::listed_user), after.listed_user());
+        if let Some(users) = self.users.as_mut().filter(|_| old != new) {
+            if let Some(user) = old {
                 users.remove(user, &id);
             }
-            if let Some(user) = after.user() {
+            if let Some(user) = new {
                 users.sessions.entry(user.into()).or_default().insert(id);
             }
         }
@@ -69,12 +76,10 @@ impl<'a> View<'a> {
         if let Some(shard) = self.held(number) {
             return inner.insert(shard, id, after);
         }
-        // One that the cap ends. It was read under an earlier hold of this lock: if it has ended
-        // since, that mark stays.
+        // One that the cap ends. It is still there, and unmarked: whoever ends or removes a row
+        // holds the index by user, as this view does.
         let mut shard = inner.shards[number].write();
-        if shard.rows.get(&id).is_some_and(|row| row.mark() == Mark::None) {
-            inner.insert(&mut shard, id, after);
-        }
+        inner.insert(&mut shard, id, after);
     }
 }
 
@@ -99,9 +104,9 @@ impl Rows for View<'_> {
         Ok(self.inner.endings.read().generation)
     }
 
-    fn sessions_of(&mut self, user: &str) -> Result<Vec<SessionId>> {
+    fn sessions_of(&mut self, user: &str, limit: usize) -> Result<Vec<SessionId>> {
         let ids = self.users.as_ref().and_then(|users| users.sessions.get(user));
-        Ok(ids.map_or_else(Vec::new, |ids| ids.iter().copied().collect()))
+        Ok(ids.map_or_else(Vec::new, |ids| ids.iter().take(limit).copied().collect()))
     }
 
     fn keep_ended(&self) -> Duration {

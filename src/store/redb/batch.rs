@@ -1,8 +1,8 @@
 //! One write transaction: rows read and written for many operations, in order of their IDs.
 //!
 //! An update touches the table of sessions and no other. The index by deadline is written when a
-//! session begins, ends or gets an earlier deadline; the index by user when a user is bound or a
-//! row removed.
+//! session begins, ends or gets an earlier deadline; the index by user when a user is bound and when
+//! the session ends.
 
 use std::ops::Bound;
 use std::time::Duration;
@@ -326,23 +326,7 @@ impl<'txn> Batch<'txn> {
             let key = tables::deadline_key(new, id);
             deadlines.insert(&key, ()).map_err(failure::before_commit)?;
         }
-        let (old, new) = (before.as_ref().and_then(Record::user), after.user());
-        if old != new {
-            let users = table!(self.users, tables::USERS)?;
-            if let Some(old) = old {
-                let key = tables::user_key(tables::user_hash(old), id);
-                users.remove(&key).map_err(failure::before_commit)?;
-            }
-            if let Some(new) = new {
-                let key = tables::user_key(tables::user_hash(new), id);
-                let there = users.insert(&key, ()).map_err(failure::before_commit)?.is_some();
-                if there && self.state.departed > 0 {
-                    self.state.departed -= 1;
-                    self.state.revived += 1;
-                }
-            }
-        }
-        Ok(())
+        self.list(write)
     }
 
     fn put_row(&mut self, id: &SessionId, record: &Record) -> Result<()> {
@@ -362,7 +346,7 @@ impl<'txn> Batch<'txn> {
         let deadlines = table!(self.deadlines, tables::DEADLINES)?;
         let key = tables::deadline_key(record.index_key(), id);
         deadlines.remove(&key).map_err(failure::before_commit)?;
-        if let Some(user) = record.user() {
+        if let Some(user) = record.listed_user() {
             let users = table!(self.users, tables::USERS)?;
             let key = tables::user_key(tables::user_hash(user), id);
             users.remove(&key).map_err(failure::before_commit)?;
@@ -388,8 +372,8 @@ impl Rows for Batch<'_> {
         Ok(self.state.generation)
     }
 
-    fn sessions_of(&mut self, user: &str) -> Result<Vec<SessionId>> {
-        self.ids_of_user(tables::user_hash(user), &FIRST, usize::MAX)
+    fn sessions_of(&mut self, user: &str, limit: usize) -> Result<Vec<SessionId>> {
+        self.ids_of_user(tables::user_hash(user), &FIRST, limit)
     }
 
     fn keep_ended(&self) -> Duration {

@@ -46,7 +46,7 @@ fn fill<T, M>(filling: Filling<'_, T, M>) -> Result<Filled<T>>
 where
     M: Fn(SessionId, &Record, &Endings, usize) -> Result<(T, usize)>,
 {
-    shielded(|| match filling.query.filter.wanted_user() {
+    shielded(|| match filling.query.filter.listed_user() {
         Some(user) => fill_from_user(filling, user),
         None => fill_from_all(filling),
     })

@@ -27,8 +27,9 @@ pub(super) const SESSIONS: TableDefinition<Bytes<32>, &[u8]> = TableDefinition::
 /// one step lies side by side in both: see [`sweep`](super::batch).
 pub(super) const DEADLINES: TableDefinition<Bytes<37>, ()> = TableDefinition::new("deadlines-2");
 
-/// Hash of the user, session ID → nothing. Of some sessions that were purged the entry is still
-/// there: [`FileState::departed`].
+/// Hash of the user, session ID → nothing, of sessions that were not ended
+/// ([`Record::listed_user`](crate::Record::listed_user)). Of some that were purged the entry is
+/// still there: [`FileState::departed`].
 pub(super) const USERS: TableDefinition<Bytes<48>, ()> = TableDefinition::new("users-1");
 
 /// Hash of the user, or zeros for everyone → sealed [`StoredEnding`].
@@ -112,7 +113,7 @@ pub(super) struct FileState {
     pub(super) timing: Timing,
     /// Entries in [`USERS`] of sessions that were purged.
     pub(super) departed: u64,
-    /// How many of these had become entries of a session again.
+    /// How many of these had their session brought back, and are right entries again or gone.
     pub(super) revived: u64,
 }
 

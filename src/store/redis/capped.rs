@@ -19,12 +19,29 @@ use crate::error::{Error, Result};
 use crate::id::SessionId;
 use crate::random::fill_random;
 use crate::record::{EndedBy, Record};
-use crate::store::{Applied, Commit, End, Filter, Outcome, Target, apply};
+use crate::store::{Applied, Commit, End, Filter, Outcome, SessionCap, Target, apply};
 
 /// Between two looks at a lock that somebody else has.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+/// More than a server has, and a number to it.
+const MOST: usize = 1 << 30;
+
 impl Shared {
+    /// How many sessions of a user are read in each partition. They are spread by chance: four
+    /// times what is a partition's share leaves out none of so many, and no partition is left out
+    /// in which there may be all that the cap allows.
+    pub(super) fn sessions_looked_at(&self, cap: &SessionCap) -> usize {
+        let most = cap.most_looked_at();
+        let most = if self.keys.is_one() {
+            most
+        } else {
+            let share = most.div_ceil(self.keys.partitions().count());
+            share.saturating_mul(4).max(cap.max.saturating_add(1))
+        };
+        most.min(MOST)
+    }
+
     /// Commits a login under a cap.
     pub(super) async fn commit_capped(
         self: &Arc<Self>,

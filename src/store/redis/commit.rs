@@ -118,8 +118,9 @@ impl Shared {
         }
         let _turn = self.turns.take(commit.id.as_bytes(), until).await?;
         match login_of(&commit.op) {
-            Some(Login { user, cap: Some(_) }) => {
-                let wanted = Wanted { hash: layout::hash_of(Some(user)), sessions: true };
+            Some(Login { user, cap: Some(cap) }) => {
+                let sessions = self.sessions_looked_at(cap);
+                let wanted = Wanted { hash: layout::hash_of(Some(user)), sessions };
                 let _turn = self.login_turns.take(&wanted.hash, until).await?;
                 if self.keys.is_one() {
                     self.decide(commit, Some(wanted), until).await

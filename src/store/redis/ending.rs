@@ -143,7 +143,7 @@ impl Shared {
         };
         let spared: Vec<_> =
             end.except.into_iter().filter(|id| self.keys.partition_of(id) == partition).collect();
-        let wanted = Some(Wanted { hash, sessions: false });
+        let wanted = Some(Wanted { hash, sessions: 0 });
         let mut conflicts = 0;
         loop {
             let view = View::read(self, partition, &spared, wanted, until).await?;

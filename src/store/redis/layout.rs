@@ -9,7 +9,7 @@
 //! | --- | --- | --- |
 //! | `{fastsession:2a}:s:` ID in hexadecimal | string | the row of a session |
 //! | `{fastsession:2a}:ids` | sorted set | ID ‖ hash of the user: the order of listing |
-//! | `{fastsession:2a}:users` | sorted set | hash of the user ‖ ID |
+//! | `{fastsession:2a}:users` | sorted set | hash of the user ‖ ID, of sessions that were not ended |
 //! | `{fastsession:2a}:live`, `:over` | sorted set | the same as `ids`, by bucket of the deadline |
 //! | `{fastsession:2a}:state` | string | generation, and what else each decision compares |
 //! | `{fastsession:2a}:endings` | hash | hash of the user, zeros for everyone → ending |

@@ -120,8 +120,8 @@ impl<'a> Plan<'a> {
         self.check("field", key, [user.to_vec(), sealed.to_vec()]);
     }
 
-    /// That the user has so many records.
-    pub(super) fn expect_sessions(&mut self, user: &UserHash, count: usize) {
+    /// That so many records of the user carry no mark.
+    pub(super) fn expect_sessions(&mut self, user: &UserHash, count: u64) {
         let key = self.shared.keys.users(self.partition);
         let from = [b"[", &user[..]].concat();
         let to = [b"[", &user[..], &[0xff; 33]].concat();
@@ -165,12 +165,14 @@ impl<'a> Plan<'a> {
                 self.operate("R", ids.clone(), [old_entry.clone()]);
             }
             self.operate("A", ids, [b"0".to_vec(), new_entry.clone()]);
-            if let Some(user) = before.as_ref().and_then(Record::user) {
-                let hash = layout::hash_of(Some(user));
+        }
+        let listed = |record: &Record| Some(layout::hash_of(Some(record.listed_user()?)));
+        let (was_listed, is_listed) = (before.as_ref().and_then(listed), listed(after));
+        if was_listed != is_listed {
+            if let Some(hash) = was_listed {
                 self.operate("R", users.clone(), [layout::user_entry(&hash, id)]);
             }
-            if let Some(user) = after.user() {
-                let hash = layout::hash_of(Some(user));
+            if let Some(hash) = is_listed {
                 self.operate("A", users, [b"0".to_vec(), layout::user_entry(&hash, id)]);
             }
         }

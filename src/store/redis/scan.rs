@@ -110,7 +110,7 @@ impl Shared {
         }
         let from = query.after.map_or(first, |after| first.max(after));
         let (from, to) = (self.keys.partition_of(&from), self.keys.partition_of(&last));
-        match query.filter.wanted_user() {
+        match query.filter.listed_user() {
             None => self.page_of_all(query, timing, from, to, until).await,
             Some(user) => {
                 let hash = layout::hash_of(Some(user));
@@ -217,7 +217,7 @@ struct Filling<'a> {
 impl<'a> Filling<'a> {
     fn new(query: &'a Query, timing: Timing) -> Self {
         let (first, last) = query.filter.id_range();
-        let user = query.filter.wanted_user().map(|user| layout::hash_of(Some(user)));
+        let user = query.filter.listed_user().map(|user| layout::hash_of(Some(user)));
         let user: &[u8] = user.as_ref().map_or(&[], |hash| &hash[..]);
         let from = match query.after {
             Some(after) if after >= first => [b"(", user, after.as_bytes(), &BEHIND[..]].concat(),

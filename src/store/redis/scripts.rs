@@ -85,9 +85,9 @@ return 1
 /// Reads rows, the endings that concern them, and what a decision may need besides.
 ///
 /// Keys: state, endings, users, then the rows. Arguments: what row keys begin with, the hash of a
-/// user whose ending is wanted, and whether their sessions are.
+/// user whose ending is wanted, and how many of their sessions are.
 /// Answers the state, the rows each with its user's ending, the user's ending, the user's
-/// sessions: ID and row each.
+/// sessions: ID and row each, and how many there are in all.
 const VIEW: &str = r"
 local prefix, wanted, sessions = ARGV[1], ARGV[2], ARGV[3]
 local function ending(row)
@@ -103,17 +103,19 @@ for n = 4, #KEYS do
 end
 local of_user = false
 if wanted ~= '' then of_user = redis.call('HGET', KEYS[2], wanted) end
-local listed = {}
-if sessions == '1' then
-  local last = wanted .. string.rep('\255', 33)
-  for _, entry in ipairs(redis.call('ZRANGEBYLEX', KEYS[3], '[' .. wanted, '[' .. last)) do
+local listed, count = {}, 0
+if sessions ~= '0' then
+  local first, last = '[' .. wanted, '[' .. wanted .. string.rep('\255', 33)
+  count = redis.call('ZLEXCOUNT', KEYS[3], first, last)
+  local entries = redis.call('ZRANGEBYLEX', KEYS[3], first, last, 'LIMIT', 0, sessions)
+  for _, entry in ipairs(entries) do
     local id = string.sub(entry, 17)
     local hex = string.gsub(id, '.', function(c) return string.format('%02x', string.byte(c)) end)
     listed[#listed + 1] = id
     listed[#listed + 1] = redis.call('GET', prefix .. hex)
   end
 end
-return { redis.call('GET', KEYS[1]), rows, of_user, listed }
+return { redis.call('GET', KEYS[1]), rows, of_user, listed, count }
 ";
 
 /// Reads some entries of an index with their rows.

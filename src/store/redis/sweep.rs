@@ -205,7 +205,7 @@ impl Shared {
         partition: Partition,
         until: Instant,
     ) -> Result<Option<(layout::UserHash, StoredEnding, SessionId)>> {
-        let wanted = Some(Wanted { hash: EVERYONE, sessions: false });
+        let wanted = Some(Wanted { hash: EVERYONE, sessions: 0 });
         let view = View::read(self, partition, &[], wanted, until).await?;
         if let Some(stored) = view.ending(&EVERYONE)
             && let Some(after) = stored.pending_after

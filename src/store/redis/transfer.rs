@@ -120,7 +120,7 @@ impl Shared {
                 let mut endings = view.endings(None)?;
                 if let Some(user) = record.user().filter(|_| view.state.user_endings > 0) {
                     let hash = layout::hash_of(Some(user));
-                    let wanted = Some(Wanted { hash, sessions: false });
+                    let wanted = Some(Wanted { hash, sessions: 0 });
                     let of_user = View::read(self, partition, &[], wanted, until).await?;
                     endings.user = of_user.ending(&hash).map(|stored| stored.ending);
                 }

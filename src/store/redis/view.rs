@@ -22,16 +22,25 @@ pub(super) struct View {
     pub(super) state: State,
     rows: Vec<(SessionId, Result<Option<Row>>)>,
     endings: Vec<(UserHash, Option<StoredEnding>)>,
-    /// A user, and the IDs of all their records.
-    sessions: Option<(UserHash, Vec<SessionId>)>,
+    sessions: Option<Sessions>,
     keep_ended: Duration,
+}
+
+/// What a user has in the index by user.
+struct Sessions {
+    user: UserHash,
+    /// Those that were read.
+    ids: Vec<SessionId>,
+    /// How many there are in all.
+    count: u64,
 }
 
 /// A user whose ending is read, and whose sessions may be.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
     pub(super) hash: UserHash,
-    pub(super) sessions: bool,
+    /// At most so many of a partition's.
+    pub(super) sessions: usize,
 }
 
 impl View {
@@ -68,7 +77,7 @@ impl View {
             .run(&scripts::VIEWING, Kind::Read, until, |command: &mut Cmd| {
                 command.arg(3 + rows.len()).arg(&fixed).arg(&rows).arg(&prefix);
                 match &wanted {
-                    Some(wanted) => command.arg(&wanted.hash[..]).arg(u8::from(wanted.sessions)),
+                    Some(wanted) => command.arg(&wanted.hash[..]).arg(wanted.sessions),
                     None => command.arg("").arg(0),
                 };
             })
@@ -94,8 +103,9 @@ impl View {
                     view.add(id, row, None)?;
                 }
             }
-            if wanted.sessions {
-                view.sessions = Some((wanted.hash, listed));
+            if wanted.sessions > 0 {
+                let count = number(parts.next().as_ref())?;
+                view.sessions = Some(Sessions { user: wanted.hash, ids: listed, count });
             }
         }
         Ok(view)
@@ -141,15 +151,15 @@ impl View {
         Endings { everyone: self.state.everyone, user }
     }
 
-    /// IDs of the records of the user whose sessions were wanted.
+    /// IDs of the records that were read of the user whose sessions were wanted.
     pub(super) fn sessions(&self) -> &[SessionId] {
-        self.sessions.as_ref().map_or(&[], |(_, ids)| ids)
+        self.sessions.as_ref().map_or(&[], |sessions| &sessions.ids)
     }
 
     /// Counts a record of another partition among the user's sessions: for a decision only.
     pub(super) fn count(&mut self, id: SessionId, record: Record) {
-        if let Some((_, ids)) = &mut self.sessions {
-            ids.push(id);
+        if let Some(sessions) = &mut self.sessions {
+            sessions.ids.push(id);
         }
         self.rows.push((id, Ok(Some(Row { stamp: Stamp::default(), record }))));
     }
@@ -184,8 +194,8 @@ impl View {
                 plan.expect_row(id, row.as_ref().map(|row| row.stamp));
             }
         }
-        if let Some((user, ids)) = &self.sessions {
-            plan.expect_sessions(user, ids.len());
+        if let Some(Sessions { user, count, .. }) = &self.sessions {
+            plan.expect_sessions(user, *count);
         }
         Ok(plan)
     }
@@ -207,9 +217,10 @@ impl Rows for View {
         Ok(self.state.generation)
     }
 
-    fn sessions_of(&mut self, user: &str) -> Result<Vec<SessionId>> {
+    /// Bounded where they were read.
+    fn sessions_of(&mut self, user: &str, _: usize) -> Result<Vec<SessionId>> {
         match &self.sessions {
-            Some((known, ids)) if *known == layout::hash_of(Some(user)) => Ok(ids.clone()),
+            Some(known) if known.user == layout::hash_of(Some(user)) => Ok(known.ids.clone()),
             _ => Err(Error::unavailable("the sessions of a user were not read")),
         }
     }

@@ -34,6 +34,7 @@ pub(super) enum Fault {
     ExportForgetsEndings,
     ImportOverwrites,
     RemoveEndsLive,
+    CapLooksAtEnded,
 }
 
 /// Time for something to come between two steps.

@@ -150,6 +150,11 @@ pub const ALL: &[Broken] = &[
         "rule_07_an_import_brings_nothing_back",
     ),
     broken(
+        "ended sessions hide live ones from a cap",
+        Fault::CapLooksAtEnded,
+        "rule_11_a_cap_holds_beside_many_ended_sessions",
+    ),
+    broken(
         "removing by ID ends live sessions",
         Fault::RemoveEndsLive,
         "removing_by_id_takes_only_what_is_over",

@@ -97,7 +97,7 @@ impl Shared {
     }
 
     pub(super) fn view<'a>(&'a self, state: &'a mut State) -> View<'a> {
-        View { state, keep_ended: self.keep_ended, blind: self.has(Fault::CommitIgnoresGeneration) }
+        View { state, keep_ended: self.keep_ended, fault: self.fault }
     }
 
     fn load(&self, id: &SessionId, access: &Access) -> Loaded {
@@ -292,7 +292,7 @@ impl Shared {
 pub(super) struct View<'a> {
     state: &'a mut State,
     keep_ended: Duration,
-    blind: bool,
+    fault: Fault,
 }
 
 impl Rows for View<'_> {
@@ -301,16 +301,22 @@ impl Rows for View<'_> {
     }
 
     fn endings(&mut self, user: Option<&str>) -> Result<Endings> {
-        Ok(if self.blind { Endings::default() } else { self.state.endings_of(user) })
+        let blind = self.fault == Fault::CommitIgnoresGeneration;
+        Ok(if blind { Endings::default() } else { self.state.endings_of(user) })
     }
 
     fn generation(&mut self) -> Result<u64> {
         Ok(self.state.generation)
     }
 
-    fn sessions_of(&mut self, user: &str) -> Result<Vec<SessionId>> {
-        let of_user = self.state.rows.iter().filter(|(_, record)| record.user() == Some(user));
-        Ok(of_user.map(|(id, _)| *id).collect())
+    fn sessions_of(&mut self, user: &str, limit: usize) -> Result<Vec<SessionId>> {
+        let marked_too = self.fault == Fault::CapLooksAtEnded;
+        let user_of = |record: &Record| {
+            let of = if marked_too { record.user() } else { record.listed_user() };
+            of == Some(user)
+        };
+        let of_user = self.state.rows.iter().filter(|(_, record)| user_of(record));
+        Ok(of_user.map(|(id, _)| *id).take(limit).collect())
     }
 
     fn keep_ended(&self) -> Duration {

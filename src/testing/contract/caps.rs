@@ -2,13 +2,17 @@
 
 use super::expiring::live_of;
 use super::trial::{
-    DAY, SECOND, Trial, create_login, draft, ensure, is_committed, login, merge, race, race_two,
-    racer, sibling_of,
+    DAY, SECOND, TIMEOUTS, Trial, create_login, draft, ensure, is_committed, login, merge, new_id,
+    race, race_two, racer, sibling_of,
 };
 use super::{Failure, Suite, Verdict};
 use crate::error::Result;
-use crate::record::{Absence, EndedBy};
-use crate::store::{Draft, Op, Outcome, SessionCap};
+use crate::id::SessionId;
+use crate::record::{Absence, Data, EndedBy, Header, Record};
+use crate::store::{Draft, Import, Op, Outcome, Selector, SessionCap, SessionStore};
+
+/// More sessions than a login under a small cap looks at.
+const CROWD: usize = SessionCap::LOOKED_AT * 3 / 2;
 
 async fn capped(trial: &Trial, n: usize, user: &str, cap: SessionCap) -> Result<Outcome> {
     let id = crate::id::SessionToken::generate()?.id();
@@ -127,5 +131,84 @@ pub(super) async fn rule_11_caps_leave_a_concurrent_logout_alone(suite: Suite) -
         ensure!(as_expected, "round {round}: {outcome:?}, then {absence:?}");
         ensure!(live_of(&trial, &user).await?.len() == 1, "round {round}: not one session");
     }
+    Ok(())
+}
+
+/// A crowd of live sessions of `user`.
+async fn crowd(trial: &Trial, user: &str) -> Verdict<Vec<SessionId>> {
+    let mut header = Header::new(trial.now(), &TIMEOUTS);
+    header.user = Some(user.into());
+    header.authenticated_at = Some(trial.now());
+    header.refile();
+    let record = Record::new(&header, Data::EMPTY)?;
+    let ids = (0..CROWD).map(|_| new_id()).collect::<Verdict<Vec<_>>>()?;
+    for some in ids.chunks(256) {
+        let records = some.iter().map(|id| (*id, record.clone())).collect();
+        let done = trial.store().import(Import { records }).await?;
+        ensure!(done.imported == some.len() as u64, "not all were imported: {done:?}");
+    }
+    Ok(ids)
+}
+
+/// An ID behind nearly all others, where whoever looks at so many and no more gets last.
+fn late_id() -> Verdict<SessionId> {
+    let mut bytes = *new_id()?.as_bytes();
+    bytes[0] |= 0xf0;
+    Ok(SessionId::from_bytes(bytes))
+}
+
+/// Ended sessions take none of the room in which a login looks for live ones.
+pub(super) async fn rule_11_a_cap_holds_beside_many_ended_sessions(suite: Suite) -> Verdict {
+    let trial = suite.trial()?;
+    let ended = crowd(&trial, "alice").await?;
+    let expired = trial.store().expire(Selector::ids(ended)).await?;
+    ensure!(expired.ended == Some(CROWD as u64), "ended {:?} of {CROWD}", expired.ended);
+    let refuse = || create_login("alice", Some(SessionCap::refuse_new(1)));
+    let live = late_id()?;
+    trial.committed(live, refuse()).await?;
+    match trial.commit(late_id()?, refuse()).await {
+        Err(error) if error.is_too_many_sessions() => {}
+        other => return Err(Failure::new(format!("the second of one: {other:?}"))),
+    }
+    let end_oldest = || create_login("alice", Some(SessionCap::end_oldest(1)));
+    let latest = late_id()?;
+    trial.committed(latest, end_oldest()).await?;
+    match trial.absent(live).await? {
+        Absence::Ended { by: EndedBy::Cap, .. } => {}
+        other => return Err(Failure::new(format!("the older of two, one allowed: {other:?}"))),
+    }
+    ensure!(live_of(&trial, "alice").await? == [latest], "not one session is live");
+    let expired = trial.store().expire(Selector::user("alice")).await?;
+    ensure!(expired.ended == Some(1), "ended {:?} of the one", expired.ended);
+    trial.sweep().await?;
+    match trial.absent(latest).await? {
+        Absence::Ended { by: EndedBy::Application, .. } => {}
+        other => return Err(Failure::new(format!("the last one: {other:?}"))),
+    }
+    Ok(())
+}
+
+/// Who has more sessions than a login looks at, from before there was a cap, is held to it in a
+/// few logins.
+pub(super) async fn rule_11_a_cap_comes_to_hold_for_a_crowd(suite: Suite) -> Verdict {
+    let trial = suite.trial()?;
+    let mut before = crowd(&trial, "alice").await?.len();
+    let bob = trial.login("bob").await?;
+    let refused = capped(&trial, 0, "alice", SessionCap::refuse_new(2)).await;
+    ensure!(
+        refused.as_ref().is_err_and(crate::error::Error::is_too_many_sessions),
+        "one more than {before}, 2 allowed: {refused:?}"
+    );
+    while before > 2 {
+        trial.clock().advance(SECOND);
+        let id = new_id()?;
+        trial.committed(id, create_login("alice", Some(SessionCap::end_oldest(2)))).await?;
+        trial.live(id).await?;
+        let live = live_of(&trial, "alice").await?.len();
+        ensure!(live < before, "there were {before} sessions, and a login left {live} of them");
+        before = live;
+    }
+    ensure!(before == 2, "{before} sessions are live, 2 are allowed");
+    trial.live(bob).await?;
     Ok(())
 }

@@ -118,6 +118,43 @@ pub(super) async fn pages_hold_to_every_filter(suite: Suite) -> Verdict {
     Ok(())
 }
 
+/// What a user has ended is no longer looked at by a login, and is listed all the same.
+pub(super) async fn pages_list_what_a_user_has_ended(suite: Suite) -> Verdict {
+    let trial = suite.trial()?;
+    let (mut live, mut ended) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        live.push(trial.login("alice").await?);
+        ended.push(trial.login("alice").await?);
+        // What is left under the former ID has no user.
+        let former = trial.login("alice").await?;
+        let new_id = sibling_of(former)?;
+        trial.committed(former, renew(new_id)).await?;
+        live.push(new_id);
+        for id in [trial.login("bob").await?, trial.create(&[]).await?] {
+            trial.committed(id, logout()).await?;
+        }
+    }
+    for id in &ended {
+        trial.committed(*id, logout()).await?;
+    }
+    let everything = [live.clone(), ended.clone()].concat();
+    let of_alice = || Filter::new().user("alice");
+    for (filter, mut expected) in [
+        (of_alice(), live),
+        (of_alice().state(State::Ended), ended),
+        (of_alice().state(State::Superseded), Vec::new()),
+        (of_alice().state(State::Ended).state(State::Live), everything.clone()),
+        (of_alice().any_state(), everything),
+    ] {
+        expected.sort_unstable();
+        for limit in [3, 100] {
+            let found = ids_of(&all(&trial, &filter, limit).await?);
+            ensure!(found == expected, "{filter:?}: expected {expected:?}, found {found:?}");
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn pages_tell_what_is_known(suite: Suite) -> Verdict {
     let trial = suite.trial()?;
     let id = trial.login("alice").await?;

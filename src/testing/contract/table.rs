@@ -78,6 +78,8 @@ macro_rules! __contract_checks {
                 rule_11_a_cap_ends_the_oldest
                 rule_11_caps_hold_under_concurrent_logins
                 rule_11_caps_leave_a_concurrent_logout_alone
+                rule_11_a_cap_holds_beside_many_ended_sessions
+                rule_11_a_cap_comes_to_hold_for_a_crowd
                 ;
             time:
                 rule_13_now_equal_idle_deadline_is_over
@@ -113,6 +115,7 @@ macro_rules! __contract_checks {
             pages:
                 pages_are_in_order_and_complete
                 pages_hold_to_every_filter
+                pages_list_what_a_user_has_ended
                 pages_tell_what_is_known
                 pages_are_complete_beside_changes
                 pages_see_a_renewal_as_one_step

@@ -8,7 +8,8 @@
 //!
 //! If the process ends before that, the file's state still says how many there are, and the next
 //! sweep that finds nothing due looks for them entry by entry. An import that brings one of these
-//! sessions back makes its entry a right one again: then, too, each is looked at first.
+//! sessions back makes its entry a right one again, or removes it if the session is over: then, too,
+//! each is looked at first.
 
 use redb::ReadableTable;
 use std::ops::Bound;
@@ -18,6 +19,8 @@ use super::super::tables;
 use super::Batch;
 use super::pass::Budget;
 use crate::error::Result;
+use crate::record::Record;
+use crate::store::Write;
 
 /// Steps that remove fewer rows of users remove their entries at once.
 const FEW: usize = 64;
@@ -47,6 +50,33 @@ impl Departed {
 }
 
 impl Batch<'_> {
+    /// Brings the index by user up to a row that is written.
+    pub(super) fn list(&mut self, write: &Write) -> Result<()> {
+        let Write { id, before, after } = write;
+        let key = |user| tables::user_key(tables::user_hash(user), id);
+        let old = before.as_ref().and_then(Record::listed_user).map(key);
+        let new = after.listed_user().map(key);
+        // One that is brought back as it ended has no entry, but may have left one.
+        let left = after.user().map(key).filter(|_| before.is_none() && self.state.departed > 0);
+        if old == new && left.is_none() {
+            return Ok(());
+        }
+        let users = table!(self.users, tables::USERS)?;
+        if let Some(old) = old {
+            users.remove(&old).map_err(failure::before_commit)?;
+        }
+        let there = match (new, left) {
+            (Some(new), _) => users.insert(&new, ()).map_err(failure::before_commit)?.is_some(),
+            (None, Some(left)) => users.remove(&left).map_err(failure::before_commit)?.is_some(),
+            (None, None) => false,
+        };
+        if there && self.state.departed > 0 {
+            self.state.departed -= 1;
+            self.state.revived += 1;
+        }
+        Ok(())
+    }
+
     /// Removes the entries by user of rows that were removed, or leaves that for later.
     pub(super) fn depart(&mut self, mut keys: Vec<[u8; 48]>) -> Result<()> {
         if keys.len() < FEW {
@@ -156,6 +186,7 @@ mod tests {
     use redb::{ReadableDatabase, ReadableTableMetadata};
 
     use super::*;
+    use crate::record::EndedBy;
     use crate::store::redb::tables::FileState;
     use crate::store::{
         Commit, Draft, Filter, Import, Login, Op, Query, RedbStore, SessionStore, Sweep,
@@ -255,6 +286,36 @@ mod tests {
         let imported = store.import(Import { records: back }).await.unwrap();
         assert_eq!((imported.imported, imported.same), (100, 100));
         assert_eq!(counts(&store), (200, 200, 0));
+        finish(&store, NOW).await;
+        assert_eq!(counts(&store), (200, 200, 0));
+        assert_sound(&path);
+    }
+
+    #[tokio::test]
+    async fn an_entry_of_a_session_that_came_back_ended_leaves() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sessions.redb");
+        let store = open(&path);
+        fill(&store).await;
+        let all = Query { filter: Filter::default(), after: None, limit: 1000, at: NOW };
+        let before = store.records(&all).await.unwrap().records;
+        step(&store, over()).await;
+        let mut gone = Vec::new();
+        for (id, record) in before {
+            if store.inspect(&id).await.unwrap().is_none() {
+                gone.push((id, record));
+            }
+        }
+        let ended = |(id, record): &(SessionId, Record)| {
+            let keep = Duration::from_secs(3600);
+            (*id, record.ended(NOW, EndedBy::Application, keep, Duration::ZERO).unwrap())
+        };
+        store.import(Import { records: gone.iter().map(ended).collect() }).await.unwrap();
+        assert_eq!(counts(&store), (200, 100, 0));
+        assert_sound(&path);
+        // Gone again and back alive, while this process may still have the entries on its list.
+        assert_eq!(step(&store, NOW).await.0, 100);
+        store.import(Import { records: gone }).await.unwrap();
         finish(&store, NOW).await;
         assert_eq!(counts(&store), (200, 200, 0));
         assert_sound(&path);

@@ -49,7 +49,7 @@ impl Found {
     fn note_removed(&mut self, id: &SessionId, record: &Record) {
         self.removed += 1;
         self.deadlines.push(tables::deadline_key(record.index_key(), id));
-        if let Some(user) = record.user() {
+        if let Some(user) = record.listed_user() {
             self.users.push(tables::user_key(tables::user_hash(user), id));
         }
     }

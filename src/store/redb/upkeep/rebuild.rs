@@ -333,7 +333,7 @@ struct Seen {
 impl Seen {
     fn see(&mut self, id: &SessionId, record: &Record) {
         self.deadlines.push(tables::deadline_key(record.index_key(), id));
-        if let Some(user) = record.user() {
+        if let Some(user) = record.listed_user() {
             self.users.push(tables::user_key(tables::user_hash(user), id));
         }
         self.generation = self.generation.max(record.generation());

@@ -3,7 +3,7 @@
 //! A row whose leaf is damaged is found by its checksum. A row whose *branch* is damaged is simply
 //! not met any more; that a table counts more rows than are met says how many there are, and the
 //! entry that another table has of it names it. So each record is looked for in the index by
-//! deadline and, with a user, in the index by user, and each entry is looked for among the records.
+//! deadline and, with a user and not yet ended, in the index by user, and each entry is looked for among the records.
 //!
 //! Activity moves a deadline without writing the index: the record itself names the bucket it is
 //! filed under until the sweeper meets it, and that is the entry that has to be there.
@@ -197,7 +197,8 @@ impl Walker<'_> {
                 let detail = "it is not in the index by deadline: it is never swept";
                 report.find(Damage::Unindexed, Some(id), detail);
             }
-            let user = record.user().map(|user| tables::user_key(tables::user_hash(user), &id));
+            let user =
+                record.listed_user().map(|user| tables::user_key(tables::user_hash(user), &id));
             if user.is_some_and(|key| !has(users, &key)) {
                 let detail = "it is not in the index by user: `list --user` does not show it";
                 report.find(Damage::Unindexed, Some(id), detail);
@@ -254,7 +255,8 @@ impl Walker<'_> {
         missing: &mut BTreeSet<SessionId>,
     ) {
         let accounted = |key: &[u8; 48], id: &SessionId, record: &Record| {
-            record.user().is_some_and(|user| tables::user_key(tables::user_hash(user), id) == *key)
+            let user = record.listed_user();
+            user.is_some_and(|user| tables::user_key(tables::user_hash(user), id) == *key)
         };
         let by_user = Index { name: "entries by user", rows: users, id_in: tables::id_in_user };
         let rowless = self.entries(&by_user, sessions, accounted);
