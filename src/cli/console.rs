@@ -66,11 +66,11 @@ impl Console<'_> {
     }
 
     /// Writes data.
-    pub(crate) fn print(&mut self, text: &str) -> Outcome<()> {
+    pub(crate) fn print(&mut self, text: impl AsRef<[u8]>) -> Outcome<()> {
         if self.screen.stdout {
             self.wipe();
         }
-        Ok(self.stdout.write_all(text.as_bytes())?)
+        Ok(self.stdout.write_all(text.as_ref())?)
     }
 
     /// Says something that is no data and no error.
