@@ -15,9 +15,13 @@ fn run(url: &str, args: &[&str]) -> Output {
 
 /// That it fails, and says this.
 fn fails(url: &str, args: &[&str], says: &str) {
+    fails_with(1, url, args, says);
+}
+
+fn fails_with(code: i32, url: &str, args: &[&str], says: &str) {
     let output = run(url, args);
     let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_eq!(output.status.code(), Some(code), "{text}");
     assert!(text.contains(says), "{args:?} says\n{text}instead of\n{says}");
     assert!(!text.contains("staple") && !text.contains("panicked"), "{text}");
 }
@@ -98,4 +102,29 @@ async fn a_full_server_says_so_and_still_ends_sessions() {
     fails(&node.url(), &["key", "rotate"], "the server has reached its `maxmemory`");
     let output = run(&node.url(), &["expire", "--all", "--yes"]);
     assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn another_schema_is_refused_with_both_versions() {
+    if !server::is_installed() {
+        return;
+    }
+    let node = Node::start(&[]);
+    let url = format!("redis://127.0.0.1:{}/", node.port);
+    assert!(run(&url, &["init"]).status.success());
+    let meta = node.cli(&["--raw", "KEYS", "*meta*"]);
+    for (field, value, says) in [
+        (
+            "min_reader",
+            "9",
+            "needs a version that knows schema 9 or newer; this one knows schema 2",
+        ),
+        ("schema", "1", "has schema 1, and this version reads schema 2"),
+    ] {
+        let before = node.cli(&["HGET", meta.trim(), field]);
+        node.cli(&["HSET", meta.trim(), field, value]);
+        fails_with(6, &url, &["list"], says);
+        node.cli(&["HSET", meta.trim(), field, before.trim()]);
+        assert!(run(&url, &["list"]).status.success());
+    }
 }

@@ -12,8 +12,9 @@ use super::link::{Kind, Link};
 use super::view::{array, bytes};
 use crate::error::{Error, Kind as ErrorKind, Result};
 
-/// The schema this version writes, and the newest it reads.
-const SCHEMA: u32 = 1;
+/// The schema this version writes, and the only one it reads. Records had another form in the one
+/// before, which was never released.
+const SCHEMA: u32 = 2;
 /// The oldest server whose scripts may say that they free memory.
 const OLDEST: u32 = 7;
 
@@ -140,6 +141,18 @@ async fn find(link: &Link, prefix: &str, missing: Missing, until: Instant) -> Re
             format!(
                 "the store needs a version that knows schema {min_reader} or newer; this one \
                  knows schema {SCHEMA}"
+            ),
+        ));
+    }
+    // A prefix that holds something else has no schema, and is told from one below.
+    let schema = field("schema");
+    if (1..SCHEMA).contains(&schema) {
+        return Err(Error::new(
+            ErrorKind::Version,
+            format!(
+                "the store has schema {schema}, and this version reads schema {SCHEMA}: \
+                 `fastsession export` with the version that wrote it, then `fastsession import` \
+                 with this one, under another prefix"
             ),
         ));
     }
