@@ -55,7 +55,7 @@ pub(super) fn backup(report: &mut Report, files: &Files<'_>) {
     assert!(command(&db, &["backup", path]).status().expect("a process").success());
     let elapsed = start.elapsed().as_secs_f64();
     let busy = app.stop();
-    assert!(command(&copy, &["check"]).status().expect("a process").success());
+    assert!(command(&copy, &["check", "--quiet"]).status().expect("a process").success());
     assert_is_a_moment(&copy, &ids, files.sessions);
     let mut row = row(report);
     let name = "backup beside an application, checked, equals a moment";
