@@ -36,7 +36,7 @@ const DECIMAL: [[u8; 2]; 100] = {
 /// Text in quotes.
 pub(super) fn text(out: &mut Vec<u8>, text: &str) -> Outcome<()> {
     // Without a way out of it, the loop takes many bytes at a time.
-    let plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+    let plain = |byte: u8| matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
     if text.bytes().fold(true, |so_far, byte| so_far & plain(byte)) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
@@ -102,13 +102,13 @@ pub(super) fn instant(out: &mut Vec<u8>, at: Instant) {
     let seconds = BEFORE.wrapping_add_signed(seconds);
     let (year, month, day) = civil(seconds / DAY);
     let time = seconds % DAY;
-    let [y, e] = two(year / 100);
-    let [a, r] = two(year % 100);
-    let ([m, o], [d, ay]) = (two(month), two(day));
-    let ([h, ou], [mi, n], [s, ec]) = (two(time / 3600), two(time / 60 % 60), two(time % 60));
+    let ([y1, y2], [y3, y4]) = (two(year / 100), two(year % 100));
+    let ([m1, m2], [d1, d2]) = (two(month), two(day));
+    let ([h1, h2], [n1, n2]) = (two(time / 3600), two(time / 60 % 60));
+    let [s1, s2] = two(time % 60);
     out.extend_from_slice(&[
-        b'"', y, e, a, r, b'-', m, o, b'-', d, ay, b'T', h, ou, b':', mi, n, b':', s, ec, b'Z',
-        b'"',
+        b'"', y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', n1, n2, b':', s1, s2,
+        b'Z', b'"',
     ]);
 }
 

@@ -95,7 +95,7 @@ impl Listing {
             }
         }
         self.written += rows.len() as u64;
-        console.print(&text)?;
+        console.print_bytes(&text)?;
         self.text = text;
         Ok(console.stdout.flush()?)
     }
