@@ -17,6 +17,10 @@ use crate::overhead::{commit, draft};
 use crate::report::{Goal, Report, Rounds};
 use crate::{Effort, load};
 
+mod beside;
+
+pub(crate) use beside::app;
+
 /// First argument of a process that is the tool.
 pub(crate) const TOOL: &str = "tool";
 /// First argument of a process that serves.
@@ -26,11 +30,10 @@ pub(crate) const APP: &str = "app";
 const SESSIONS: &str = "FASTSESSION_BENCH_SESSIONS";
 /// Records taken in by one commit while the file is made.
 const BATCH: usize = 20_000;
+/// Every session, as SQLite prints it too.
+const LISTING: &[&str] = &["list", "--state", "all", "--format", "jsonl"];
 /// The user of every live session.
 const MANY: &str = "many";
-/// Sessions that the application updates.
-const OWN: usize = 5_000;
-const CLIENTS: usize = 64;
 
 /// The tool in this process.
 pub(crate) fn tool(args: &[String]) {
@@ -50,7 +53,10 @@ pub(crate) fn run(report: &mut Report, effort: Effort) {
     listing(report, effort, &files);
     ending(report, effort, &files);
     purging(report, effort, &files);
-    beside_an_application(report, effort, &files);
+    beside::backup(report, &files);
+    let over = folder.path().join("over.redb");
+    make_over(&over, sessions);
+    beside::purge(report, effort, &over);
 }
 
 struct Files<'a> {
@@ -62,33 +68,22 @@ struct Files<'a> {
 
 impl<'a> Files<'a> {
     fn make(folder: &'a Path, sessions: usize) -> Self {
-        let now = fastsession::Clock::system().now();
-        let mut ids: Vec<_> =
-            (0..sessions).map(|_| SessionToken::generate().expect("randomness").id()).collect();
-        ids.sort_unstable();
-        let runtime = load::runtime();
-        let template = runtime.block_on(template());
-        let store = RedbStore::open(folder.join("ours.redb")).expect("a store");
         let list = std::fs::File::create(folder.join("rows.csv")).expect("a file");
         let mut list = BufWriter::new(list);
-        let mut live = Vec::new();
-        for (number, ids) in ids.chunks(BATCH).enumerate() {
-            let mut records = Vec::with_capacity(ids.len());
-            for (place, id) in ids.iter().enumerate() {
-                let number = number * BATCH + place;
-                let record = record(&template, number, now);
-                let expires = record.expires_at().as_secs();
-                writeln!(list, "{id},{expires},{}", record.size_bytes()).expect("a line");
-                if number.is_multiple_of(2) {
-                    live.push(*id);
-                }
-                records.push((*id, record));
+        let (mut live, mut number) = (Vec::new(), 0);
+        let template = load::runtime().block_on(template());
+        let now = fastsession::Clock::system().now();
+        fill(&folder.join("ours.redb"), sessions, |id| {
+            let record = record(&template, number, now);
+            let expires = record.expires_at().as_secs();
+            writeln!(list, "{id},{expires},{}", record.size_bytes()).expect("a line");
+            if number.is_multiple_of(2) {
+                live.push(id);
             }
-            let done = runtime.block_on(store.import(Import { records })).expect("an import");
-            assert_eq!(done.imported, ids.len() as u64);
-        }
+            number += 1;
+            record
+        });
         list.flush().expect("a file");
-        runtime.block_on(store.close()).expect("it closes");
         sqlite(
             folder,
             "theirs.sqlite",
@@ -110,6 +105,31 @@ impl<'a> Files<'a> {
         std::fs::copy(self.folder.join(name), &copy).expect("a copy");
         copy
     }
+}
+
+/// A file in which every session is over.
+fn make_over(path: &Path, sessions: usize) {
+    let template = load::runtime().block_on(template());
+    let (now, mut number) = (fastsession::Clock::system().now(), 1);
+    fill(path, sessions, |_| {
+        number += 2;
+        record(&template, number, now)
+    });
+}
+
+/// Makes a file of so many sessions, by their IDs in order. It is not swept meanwhile.
+fn fill(path: &Path, sessions: usize, mut record: impl FnMut(SessionId) -> Record) {
+    let mut ids: Vec<_> =
+        (0..sessions).map(|_| SessionToken::generate().expect("randomness").id()).collect();
+    ids.sort_unstable();
+    let runtime = load::runtime();
+    let store = RedbStore::builder(path).without_sweeping().open().expect("a store");
+    for ids in ids.chunks(BATCH) {
+        let records = ids.iter().map(|id| (*id, record(*id))).collect();
+        let done = runtime.block_on(store.import(Import { records })).expect("an import");
+        assert_eq!(done.imported, ids.len() as u64);
+    }
+    runtime.block_on(store.close()).expect("it closes");
 }
 
 /// A session with the payload, to take its data from.
@@ -171,7 +191,7 @@ fn small(report: &mut Report, effort: Effort, files: &Files<'_>) {
     for (name, args, bound) in [
         ("list --limit 20", &["list", "--limit", "20"][..], 50.0),
         ("inspect", &["inspect", &id], 50.0),
-        ("stats", &["stats"], 200.0),
+        ("stats", &["stats", "--quiet"], 200.0),
     ] {
         let mut rounds = Rounds::default();
         for _ in 0..effort.pick(21, 5) {
@@ -183,21 +203,24 @@ fn small(report: &mut Report, effort: Effort, files: &Files<'_>) {
 
 fn listing(report: &mut Report, effort: Effort, files: &Files<'_>) {
     let db = files.folder.join("ours.redb");
-    let rows = files.live.len() as f64;
-    let query = format!("SELECT id, size, expiry FROM s WHERE expiry > {}", files.now);
+    let rows = files.sessions as f64;
+    let query = "SELECT id, size, expiry FROM s";
+    let listed = command(&db, LISTING).stdout(Stdio::piped()).output().expect("a process");
+    let lines = listed.stdout.iter().filter(|byte| **byte == b'\n').count();
+    assert_eq!(lines, files.sessions, "not every session is listed");
     let (mut rounds, mut memory) = (Rounds::default(), Rounds::default());
     for _ in 0..effort.pick(7, 2) {
         let start = Instant::now();
-        let mut process = command(&db, &["list", "--format", "jsonl"]).spawn().expect("a process");
+        let mut process = command(&db, LISTING).spawn().expect("a process");
         let peak = peak_megabytes(&mut process);
         let ours = rows / start.elapsed().as_secs_f64();
         let mut theirs = Command::new("sqlite3");
-        theirs.args(["-json", "theirs.sqlite", &query]).current_dir(files.folder);
+        theirs.args(["-json", "theirs.sqlite", query]).current_dir(files.folder);
         theirs.stdout(Stdio::null());
         rounds.add(ours, rows / (millis(theirs) / 1e3));
         memory.add(peak, 64.0);
     }
-    let name = "list --format jsonl";
+    let name = "list --state all --format jsonl";
     report.add(rounds.row(name, "sqlite3 -json, 3 columns", "rows/s", Goal::AtLeast(1.0)));
     report.add(memory.row("the same, peak memory", "bound", "MiB", Goal::AtMost(1.0)));
 }
@@ -230,94 +253,28 @@ fn ending(report: &mut Report, effort: Effort, files: &Files<'_>) {
 
 fn purging(report: &mut Report, effort: Effort, files: &Files<'_>) {
     let mut rounds = Rounds::default();
+    let over = files.sessions - files.live.len();
     for _ in 0..effort.pick(2, 1) {
         let (ours, _) = (files.copy("ours.redb"), files.copy("theirs.sqlite"));
-        let ours = millis(command(&ours, &["purge"]));
+        let (removed, seconds) = purge(&ours);
+        assert_eq!(removed, over, "not all of what is over was removed");
         let start = Instant::now();
         let script = format!("DELETE FROM s WHERE expiry <= {};\n", files.now);
         sqlite(files.folder, "copy-theirs.sqlite", &script);
-        rounds.add(ours, start.elapsed().as_secs_f64() * 1e3);
+        rounds.add(seconds * 1e3, start.elapsed().as_secs_f64() * 1e3);
     }
-    let name = format!("purge of {}", files.sessions - files.live.len());
+    let name = format!("purge of {over}");
     report.add(rounds.row(name, "SQLite's DELETE, indexed", "ms", Goal::AtMost(0.5)));
 }
 
-/// Commits a second and the 99th percentile of their times, of an application at full speed.
-fn beside_an_application(report: &mut Report, effort: Effort, files: &Files<'_>) {
-    let time = Duration::from_secs(effort.pick(20, 1));
-    let db = files.copy("ours.redb");
-    let quiet = figures(start_app(&db, time));
-    let app = start_app(&db, time);
+/// How many sessions `purge` removes from `db`, and how many seconds it takes.
+fn purge(db: &Path) -> (usize, f64) {
     let start = Instant::now();
-    let output = command(&db, &["purge", "--json"]).stdout(Stdio::piped()).output();
+    let output = command(db, &["purge", "--json"]).stdout(Stdio::piped()).output();
     let elapsed = start.elapsed().as_secs_f64();
     let output = output.expect("a process");
-    let purged: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a report");
-    let purged = purged["purged"].as_f64().expect("a count");
-    let busy = figures(app);
-    let mut row = |name: &str, ours, reference, whose: &str, unit, goal| {
-        let mut rounds = Rounds::default();
-        rounds.add(ours, reference);
-        report.add(rounds.row(name, whose, unit, goal));
-    };
-    let speed = purged / elapsed;
-    row("purge beside it", speed, 50_000.0, "bound", "rows/s", Goal::AtLeast(1.0));
-    let rate = "commits of an application during a purge";
-    row(rate, busy.0, quiet.0, "without", "1/s", Goal::AtLeast(0.7));
-    row("the same, 99th percentile", busy.1, quiet.1, "without", "µs", Goal::AtMost(3.0));
-}
-
-fn start_app(db: &Path, time: Duration) -> Child {
-    let mut process = Command::new(std::env::current_exe().expect("this program"))
-        .arg(APP)
-        .arg(db)
-        .arg(time.as_millis().to_string())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("a process");
-    // It says when its sessions are there.
-    let mut ready = [0];
-    std::io::Read::read_exact(process.stdout.as_mut().expect("its output"), &mut ready)
-        .expect("a sign");
-    process
-}
-
-fn figures(app: Child) -> (f64, f64) {
-    let output = app.wait_with_output().expect("a process");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut figures = text.split_whitespace().map(|word| word.parse().expect("a figure"));
-    (figures.next().expect("a rate"), figures.next().expect("a time"))
-}
-
-/// What an application does: updates of its own sessions, by many clients.
-pub(crate) fn app(db: &str, millis: &str) {
-    let time = Duration::from_millis(millis.parse().expect("a number"));
-    let runtime = load::runtime();
-    let store = RedbStore::open(db).expect("a store");
-    let ids = runtime.block_on(crate::overhead::fill(&store, OWN));
-    print!(".");
-    std::io::stdout().flush().expect("an output");
-    let until = Instant::now() + time;
-    let mut times: Vec<u64> = runtime.block_on(async {
-        let mut tasks = tokio::task::JoinSet::new();
-        for client in 0..CLIENTS {
-            let (store, ids) = (store.clone(), ids.clone());
-            tasks.spawn(async move {
-                let mut times = Vec::new();
-                for number in (client..).step_by(CLIENTS) {
-                    let start = Instant::now();
-                    if start >= until {
-                        break;
-                    }
-                    crate::durable::update(&store, ids[number % ids.len()]).await;
-                    times.push(start.elapsed().as_micros() as u64);
-                }
-                times
-            });
-        }
-        tasks.join_all().await.concat()
-    });
-    times.sort_unstable();
-    let rate = times.len() as f64 / time.as_secs_f64();
-    println!("{rate} {}", times[times.len() * 99 / 100]);
+    assert!(output.status.success());
+    let report: fastsession::cli::report::Changed =
+        serde_json::from_slice(&output.stdout).expect("a report");
+    (usize::try_from(report.purged).expect("a count"), elapsed)
 }

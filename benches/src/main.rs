@@ -61,7 +61,7 @@ fn play(role: &str, args: &[String]) -> bool {
         (instructions::REQUESTS, [app, kind, count]) => instructions::requests(app, kind, count),
         (processes::WRITER, [path, clients, millis]) => processes::write(path, clients, millis),
         (cli::TOOL, args) => cli::tool(args),
-        (cli::APP, [db, millis]) => cli::app(db, millis),
+        (cli::APP, [db]) => cli::app(db),
         (http::SERVER, [app]) => http::serve(app),
         (scale::RESIDENT, [path]) => scale::roam(path),
         (space::MEMORY, [sessions]) => space::fill_memory(sessions),

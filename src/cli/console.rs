@@ -67,10 +67,15 @@ impl Console<'_> {
 
     /// Writes data.
     pub(crate) fn print(&mut self, text: &str) -> Outcome<()> {
+        self.print_bytes(text.as_bytes())
+    }
+
+    /// The same, of text that was put together as bytes.
+    pub(crate) fn print_bytes(&mut self, text: &[u8]) -> Outcome<()> {
         if self.screen.stdout {
             self.wipe();
         }
-        Ok(self.stdout.write_all(text.as_bytes())?)
+        Ok(self.stdout.write_all(text)?)
     }
 
     /// Says something that is no data and no error.

@@ -20,11 +20,13 @@ pub(super) fn fixed_bytes(form: u8) -> Option<usize> {
     }
 }
 
+#[inline]
 pub(super) fn is_wide(bytes: &[u8]) -> bool {
     bytes[0] == WIDE
 }
 
 /// Where the texts begin.
+#[inline]
 pub(super) fn optional_fields(bytes: &[u8]) -> usize {
     let is_authenticated = bytes[1] & HAS_AUTHENTICATED != 0;
     match (is_wide(bytes), is_authenticated) {
@@ -36,28 +38,33 @@ pub(super) fn optional_fields(bytes: &[u8]) -> usize {
 }
 
 /// `N` bytes from `start` as a number.
+#[inline]
 fn number<const N: usize>(bytes: &[u8], start: usize) -> u64 {
     let mut wide = [0; 8];
     wide[..N].copy_from_slice(&bytes[start..start + N]);
     u64::from_le_bytes(wide)
 }
 
+#[inline]
 fn short<const N: usize>(bytes: &[u8], start: usize) -> u32 {
     let mut wide = [0; 4];
     wide[..N].copy_from_slice(&bytes[start..start + N]);
     u32::from_le_bytes(wide)
 }
 
+#[inline]
 fn instant(bytes: &[u8], start: usize) -> Timestamp {
     Timestamp::from_millis(number::<8>(bytes, start).cast_signed())
 }
 
 /// An instant of the compact form.
+#[inline]
 fn since_created(bytes: &[u8], start: usize) -> Timestamp {
     // 48 bits and 40: far below the limit.
     Timestamp::from_millis((number::<6>(bytes, 2) + number::<5>(bytes, start)).cast_signed())
 }
 
+#[inline]
 pub(super) fn created_at(bytes: &[u8]) -> Timestamp {
     if is_wide(bytes) {
         return instant(bytes, 2);
@@ -65,19 +72,23 @@ pub(super) fn created_at(bytes: &[u8]) -> Timestamp {
     Timestamp::from_millis(number::<6>(bytes, 2).cast_signed())
 }
 
+#[inline]
 pub(super) fn last_seen_at(bytes: &[u8]) -> Timestamp {
     if is_wide(bytes) { instant(bytes, 10) } else { since_created(bytes, 8) }
 }
 
+#[inline]
 pub(super) fn absolute_at(bytes: &[u8]) -> Timestamp {
     if is_wide(bytes) { instant(bytes, 18) } else { since_created(bytes, 13) }
 }
 
+#[inline]
 pub(super) fn idle_seconds(bytes: &[u8]) -> u32 {
     if is_wide(bytes) { short::<4>(bytes, 26) } else { short::<3>(bytes, 18) }
 }
 
 /// The bucket of a record that would be filed by `until`; `None` if there is no such bucket.
+#[inline]
 pub(super) fn bucket(bytes: &[u8], until: Timestamp) -> Option<u32> {
     if is_wide(bytes) {
         return Some(short::<4>(bytes, 30));
@@ -86,15 +97,18 @@ pub(super) fn bucket(bytes: &[u8], until: Timestamp) -> Option<u32> {
     IndexKey::bucket_of(until).checked_add_signed(i32::from(less))
 }
 
+#[inline]
 pub(super) fn version(bytes: &[u8]) -> u64 {
     if is_wide(bytes) { number::<8>(bytes, 34) } else { number::<3>(bytes, 23) }
 }
 
+#[inline]
 pub(super) fn generation(bytes: &[u8]) -> u64 {
     if is_wide(bytes) { number::<8>(bytes, 42) } else { number::<3>(bytes, 26) }
 }
 
 /// Of a record that has one.
+#[inline]
 pub(super) fn authenticated_at(bytes: &[u8]) -> Timestamp {
     if is_wide(bytes) { instant(bytes, WIDE_BYTES) } else { since_created(bytes, COMPACT_BYTES) }
 }

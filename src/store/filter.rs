@@ -160,20 +160,30 @@ impl Filter {
         at: Timestamp,
         touch_interval: Duration,
     ) -> bool {
-        let (first, last) = self.id_range();
-        let seen_at_latest = record.last_seen_at().saturating_add(touch_interval);
-        let state = record.state(at, endings);
+        self.matches_in(record.state(at, endings), id, record, touch_interval)
+    }
+
+    /// The same where its state is known.
+    pub(crate) fn matches_in(
+        &self,
+        state: State,
+        id: &SessionId,
+        record: &Record,
+        touch_interval: Duration,
+    ) -> bool {
+        let seen_at_latest = || record.last_seen_at().saturating_add(touch_interval);
+        let in_range = || (self.id_range().0..=self.id_range().1).contains(id);
         let wanted_state = if self.states.is_empty() {
             state == State::Live
         } else {
             self.states.contains(&state)
         };
         wanted_state
-            && (first..=last).contains(id)
+            && (self.prefix.is_none() || in_range())
             && self.user.as_deref().is_none_or(|user| record.user() == Some(user))
             && self.realm.as_deref().is_none_or(|realm| record.realm() == Some(realm))
             && (!self.anonymous || record.user().is_none())
-            && self.idle_since.is_none_or(|since| seen_at_latest < since)
+            && self.idle_since.is_none_or(|since| seen_at_latest() < since)
             && self.created_before.is_none_or(|before| record.created_at() < before)
             && self.created_after.is_none_or(|after| record.created_at() >= after)
             && !self.except.contains(id)
@@ -213,7 +223,16 @@ pub struct Summary {
 impl Summary {
     /// The summary of `record` at `at`.
     pub fn new(id: SessionId, record: &Record, endings: &Endings, at: Timestamp) -> Self {
-        let state = record.state(at, endings);
+        Self::in_state(record.state(at, endings), id, record, endings)
+    }
+
+    /// The same where its state is known.
+    pub(crate) fn in_state(
+        state: State,
+        id: SessionId,
+        record: &Record,
+        endings: &Endings,
+    ) -> Self {
         let (ended_at, ended_by) = match (record.mark(), endings.ending(record.generation())) {
             (Mark::Ended { at, by, .. }, _) => (Some(at), Some(by)),
             (Mark::Superseded { at, .. }, _) => (Some(at), None),

@@ -72,7 +72,7 @@ pub use log::{LOG_ENTRIES, LogEntry, MAX_NOTE_BYTES, Note, Tally};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use operations::{Expired, Purged, Selector};
 #[cfg(feature = "cli")]
-pub(crate) use operations::{FEWER, PURGE_STEP, end_ids, purge_step};
+pub(crate) use operations::{FEWER, end_ids, purge_step};
 pub(crate) use operations::{expire, health, purge, sessions_of};
 pub use transfer::{Admission, Import, Imported, Records, Remove, admit, settled};
 

@@ -11,7 +11,7 @@ const PAGE: usize = 500;
 /// What part of it is tried next where there is no room.
 pub(crate) const FEWER: usize = 8;
 /// Most rows one step of a purge removes; where time matters, a store bounds that too.
-pub(crate) const PURGE_STEP: usize = 2000;
+const PURGE_STEP: usize = 2000;
 /// Sessions of one user that are counted before one commit ends them.
 const MOST_COUNTED: usize = 1000;
 

@@ -8,7 +8,10 @@ use crate::cli::report::{self, Changed, counted};
 use crate::cli::select::{PAGE, Pages, part_before};
 use crate::id::SessionId;
 use crate::record::State;
-use crate::store::{FEWER, Filter, PURGE_STEP, Remove, SessionStore, Summary, Sweep, purge_step};
+use crate::store::{FEWER, Filter, Remove, SessionStore, Summary, Sweep, purge_step};
+
+/// Most records one step removes. A store that others wait for bounds a step by time as well.
+pub(crate) const STEP: usize = 16 * 1024;
 
 pub(crate) async fn run(args: &PurgeArgs, mut context: Context<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
@@ -34,7 +37,7 @@ const GO_ON: &str = "repeat the command to go on";
 async fn everything(context: &mut Context<'_, '_>) -> Outcome<u64> {
     let mut work = Work::begin(context.console, "purging", Unit::Rows);
     let at = context.store.clock().now();
-    let mut sweep = Sweep { at, limit: PURGE_STEP, purge: true };
+    let mut sweep = Sweep { at, limit: STEP, purge: true };
     let store = context.noted(None);
     let mut purged = 0;
     loop {

@@ -1,5 +1,7 @@
 //! Lists of rows in each format, page by page.
 
+use std::borrow::Cow;
+
 use comfy_table::{ColumnConstraint, ContentArrangement, Row as TableRow, Table, Width, presets};
 use serde::Serialize;
 
@@ -28,9 +30,13 @@ pub(crate) trait Row: Serialize + Sized {
     const LEFT_OUT: &'static [usize];
 
     fn id(&self) -> String;
+    /// The same, written.
+    fn put_id(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.id().as_bytes());
+    }
     /// The row as JSON that is safe to show.
-    fn put_json(&self, out: &mut String) -> Outcome<()> {
-        out.push_str(&to_json(self)?);
+    fn put_json(&self, out: &mut Vec<u8>) -> Outcome<()> {
+        out.extend_from_slice(to_json(self)?.as_bytes());
         Ok(())
     }
     fn cells(&self, view: &View) -> Vec<String>;
@@ -51,11 +57,13 @@ pub(crate) struct Listing {
     written: u64,
     /// Of the columns so far, so that one page lines up with the next.
     widths: Vec<u16>,
+    /// What the last page was written from: the next one needs as much.
+    text: Vec<u8>,
 }
 
 impl Listing {
     pub(crate) fn new(format: Format, screen: Screen, now: Timestamp) -> Self {
-        Self { format, screen, now, written: 0, widths: Vec::new() }
+        Self { format, screen, now, written: 0, widths: Vec::new(), text: Vec::new() }
     }
 
     pub(crate) fn written(&self) -> u64 {
@@ -67,18 +75,28 @@ impl Listing {
         if rows.is_empty() {
             return Ok(());
         }
-        let text = match self.format {
-            Format::Table => self.table(rows),
-            Format::Json => self.json(rows)?,
-            Format::Jsonl => lines(rows, R::put_json)?,
-            Format::Csv => self.csv(rows)?,
-            Format::Ids => lines(rows, |row, out| {
-                out.push_str(&row.id());
-                Ok(())
-            })?,
-        };
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        match self.format {
+            Format::Table => text.extend_from_slice(self.table(rows).as_bytes()),
+            Format::Json => self.json(rows, &mut text)?,
+            Format::Csv => self.csv(rows, &mut text)?,
+            Format::Jsonl => {
+                for row in rows {
+                    row.put_json(&mut text)?;
+                    text.push(b'\n');
+                }
+            }
+            Format::Ids => {
+                for row in rows {
+                    row.put_id(&mut text);
+                    text.push(b'\n');
+                }
+            }
+        }
         self.written += rows.len() as u64;
-        console.print(&text)?;
+        console.print_bytes(&text)?;
+        self.text = text;
         Ok(console.stdout.flush()?)
     }
 
@@ -92,26 +110,30 @@ impl Listing {
         }
     }
 
-    fn json<R: Row>(&self, rows: &[R]) -> Outcome<String> {
-        let mut out = String::new();
+    fn json<R: Row>(&self, rows: &[R], out: &mut Vec<u8>) -> Outcome<()> {
         for (index, row) in rows.iter().enumerate() {
-            out.push_str(if self.written == 0 && index == 0 { "[\n  " } else { ",\n  " });
-            row.put_json(&mut out)?;
+            let before: &[u8] = if self.written == 0 && index == 0 { b"[\n  " } else { b",\n  " };
+            out.extend_from_slice(before);
+            row.put_json(out)?;
         }
-        Ok(out)
+        Ok(())
     }
 
-    fn csv<R: Row>(&self, rows: &[R]) -> Outcome<String> {
-        let mut out = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    fn csv<R: Row>(&self, rows: &[R], out: &mut Vec<u8>) -> Outcome<()> {
+        let mut out = csv::WriterBuilder::new().has_headers(false).from_writer(out);
         if self.written == 0 {
             out.write_record(R::FIELDS).map_err(unwritable)?;
         }
-        for row in rows {
-            let fields = csv_fields(row)?;
-            out.write_record(fields.iter().map(harmless)).map_err(unwritable)?;
+        let fields = csv_fields(rows)?;
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(&fields[..]);
+        let mut fields = csv::StringRecord::new();
+        while reader.read_record(&mut fields).map_err(unwritable)? {
+            for field in &fields {
+                out.write_field(&*harmless(field)).map_err(unwritable)?;
+            }
+            out.write_record(None::<&[u8]>).map_err(unwritable)?;
         }
-        let bytes = out.into_inner().map_err(unwritable)?;
-        String::from_utf8(bytes).map_err(unwritable)
+        out.flush().map_err(unwritable)
     }
 
     fn table<R: Row>(&mut self, rows: &[R]) -> String {
@@ -180,33 +202,23 @@ impl Listing {
     }
 }
 
-/// The fields of a row as text.
-fn csv_fields<R: Row>(row: &R) -> Outcome<csv::StringRecord> {
-    let mut one = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-    one.serialize(row).map_err(unwritable)?;
-    let bytes = one.into_inner().map_err(unwritable)?;
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(&bytes[..]);
-    let mut fields = csv::StringRecord::new();
-    reader.read_record(&mut fields).map_err(unwritable)?;
-    Ok(fields)
+/// The rows as CSV in which text stands as it is.
+fn csv_fields<R: Row>(rows: &[R]) -> Outcome<Vec<u8>> {
+    let mut out = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    for row in rows {
+        out.serialize(row).map_err(unwritable)?;
+    }
+    out.into_inner().map_err(unwritable)
 }
 
 /// The field, so that it acts on no terminal, and no spreadsheet takes it for a formula.
-fn harmless(field: &str) -> String {
-    let field = escape::line(field);
+fn harmless(field: &str) -> Cow<'_, str> {
+    let is_plain = field.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let field = if is_plain { Cow::Borrowed(field) } else { Cow::Owned(escape::line(field)) };
     match field.chars().next() {
-        Some('=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠') => format!("'{field}"),
+        Some('=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠') => format!("'{field}").into(),
         _ => field,
     }
-}
-
-fn lines<R>(rows: &[R], put: impl Fn(&R, &mut String) -> Outcome<()>) -> Outcome<String> {
-    let mut out = String::with_capacity(rows.len() * 384);
-    for row in rows {
-        put(row, &mut out)?;
-        out.push('\n');
-    }
-    Ok(out)
 }
 
 /// How many digits tell the IDs of these rows apart.

@@ -85,32 +85,36 @@ impl Row for SessionRow {
         self.id.0.to_string()
     }
 
-    fn put_json(&self, out: &mut String) -> Outcome<()> {
-        out.push_str("{\"id\":");
-        json::id(out, &self.id.0);
-        for (name, value) in [("user", &self.user), ("label", &self.label), ("realm", &self.realm)]
-        {
-            field(out, name);
-            json::maybe_text(out, value.as_deref())?;
-        }
-        field(out, "state");
+    fn put_id(&self, out: &mut Vec<u8>) {
+        json::hex(out, &self.id.0);
+    }
+
+    fn put_json(&self, out: &mut Vec<u8>) -> Outcome<()> {
+        out.extend_from_slice(b"{\"id\":\"");
+        json::hex(out, &self.id.0);
+        out.extend_from_slice(b"\",\"user\":");
+        json::maybe_text(out, self.user.as_deref())?;
+        out.extend_from_slice(b",\"label\":");
+        json::maybe_text(out, self.label.as_deref())?;
+        out.extend_from_slice(b",\"realm\":");
+        json::maybe_text(out, self.realm.as_deref())?;
+        out.extend_from_slice(b",\"state\":");
         json::text(out, self.state)?;
-        for (name, at) in [
-            ("created_at", Some(self.created_at)),
-            ("authenticated_at", self.authenticated_at),
-            ("last_seen_at", Some(self.last_seen_at)),
-            ("expires_at", Some(self.expires_at)),
-        ] {
-            field(out, name);
-            json::maybe_instant(out, at);
-        }
-        field(out, "size_bytes");
-        json::number(out, self.size_bytes as u64);
-        field(out, "ended_at");
+        out.extend_from_slice(b",\"created_at\":");
+        json::instant(out, self.created_at);
+        out.extend_from_slice(b",\"authenticated_at\":");
+        json::maybe_instant(out, self.authenticated_at);
+        out.extend_from_slice(b",\"last_seen_at\":");
+        json::instant(out, self.last_seen_at);
+        out.extend_from_slice(b",\"expires_at\":");
+        json::instant(out, self.expires_at);
+        out.extend_from_slice(b",\"size_bytes\":");
+        json::number(out, self.size_bytes);
+        out.extend_from_slice(b",\"ended_at\":");
         json::maybe_instant(out, self.ended_at);
-        field(out, "ended_by");
+        out.extend_from_slice(b",\"ended_by\":");
         json::maybe_text(out, self.ended_by)?;
-        out.push('}');
+        out.push(b'}');
         Ok(())
     }
 
@@ -130,12 +134,6 @@ impl Row for SessionRow {
             text(&self.label),
         ]
     }
-}
-
-fn field(out: &mut String, name: &str) {
-    out.push_str(",\"");
-    out.push_str(name);
-    out.push_str("\":");
 }
 
 impl View {
@@ -165,9 +163,9 @@ mod tests {
             let record = Record::new(&header, Data::EMPTY).unwrap();
             let id = SessionId::from_bytes([0xa7; 32]);
             let row: SessionRow = Summary::new(id, &record, &Endings::default(), at).into();
-            let mut out = String::new();
+            let mut out = Vec::new();
             row.put_json(&mut out).unwrap();
-            assert_eq!(out, to_json(&row).unwrap());
+            assert_eq!(String::from_utf8(out).unwrap(), to_json(&row).unwrap());
         }
     }
 }

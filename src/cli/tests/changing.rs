@@ -1,7 +1,7 @@
 //! `expire` and `purge`.
 
 use super::*;
-use crate::store::PURGE_STEP;
+use crate::cli::commands::purge::STEP;
 
 fn three() -> Desk {
     let desk = Desk::new();
@@ -190,7 +190,7 @@ fn purge_takes_the_filters_of_list() {
 #[test]
 fn a_purge_that_is_interrupted_says_how_far_it_came() {
     let desk = Desk::new();
-    let step = u16::try_from(PURGE_STEP).unwrap();
+    let step = u16::try_from(STEP).unwrap();
     for n in 0..step + 100 {
         let mut id = [0; 32];
         id[..2].copy_from_slice(&n.to_be_bytes());

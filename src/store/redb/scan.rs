@@ -11,7 +11,7 @@ use super::tables;
 use super::{Shared, codec, failure};
 use crate::error::Result;
 use crate::id::SessionId;
-use crate::record::{Endings, Record};
+use crate::record::{Endings, Record, State};
 use crate::store::{Page, Query, Records, Stats, Summary, settled};
 
 /// Most records one page looks at: a few milliseconds, so that a snapshot is never held for long.
@@ -22,10 +22,11 @@ const MAX_BYTES: usize = 1 << 20;
 
 /// One page.
 pub(super) fn page(snapshot: &Snapshot, query: &Query) -> Result<Page> {
-    let at = query.at;
-    let summary = |id, record: &Record, endings: &Endings, size| {
+    let summary = |row: Row<'_>| {
+        let mut summary = Summary::in_state(row.state, row.id, row.record, row.endings);
+        summary.size_bytes = row.size;
         // Bounded by their number alone.
-        Ok((Summary { size_bytes: size, ..Summary::new(id, record, endings, at) }, 0))
+        Ok((summary, 0))
     };
     let Filled { found: sessions, next, corrupt } =
         fill(Filling::new(snapshot, query, Part::Metadata, summary))?;
@@ -34,9 +35,7 @@ pub(super) fn page(snapshot: &Snapshot, query: &Query) -> Result<Page> {
 
 /// Some records in full.
 pub(super) fn records(snapshot: &Snapshot, query: &Query, keep: Duration) -> Result<Records> {
-    let whole = |id, record: &Record, endings: &Endings, size| {
-        Ok(((id, settled(record, endings, keep)?), size))
-    };
+    let whole = |row: Row<'_>| Ok(((row.id, settled(row.record, row.endings, keep)?), row.size));
     let Filled { found: records, next, corrupt } =
         fill(Filling::new(snapshot, query, Part::Whole, whole))?;
     Ok(Records { records, next, corrupt })
@@ -44,7 +43,7 @@ pub(super) fn records(snapshot: &Snapshot, query: &Query, keep: Duration) -> Res
 
 fn fill<T, M>(filling: Filling<'_, T, M>) -> Result<Filled<T>>
 where
-    M: Fn(SessionId, &Record, &Endings, usize) -> Result<(T, usize)>,
+    M: Fn(Row<'_>) -> Result<(T, usize)>,
 {
     shielded(|| match filling.query.filter.listed_user() {
         Some(user) => fill_from_user(filling, user),
@@ -54,7 +53,7 @@ where
 
 fn fill_from_all<T, M>(mut filling: Filling<'_, T, M>) -> Result<Filled<T>>
 where
-    M: Fn(SessionId, &Record, &Endings, usize) -> Result<(T, usize)>,
+    M: Fn(Row<'_>) -> Result<(T, usize)>,
 {
     let snapshot = filling.snapshot;
     let (from, to) = (filling.from(), filling.last);
@@ -73,7 +72,7 @@ where
 
 fn fill_from_user<T, M>(mut filling: Filling<'_, T, M>, user: &str) -> Result<Filled<T>>
 where
-    M: Fn(SessionId, &Record, &Endings, usize) -> Result<(T, usize)>,
+    M: Fn(Row<'_>) -> Result<(T, usize)>,
 {
     let snapshot = filling.snapshot;
     let hash = tables::user_hash(user);
@@ -94,6 +93,16 @@ where
         }
     }
     Ok(filling.filled)
+}
+
+/// A row that matches.
+struct Row<'a> {
+    id: SessionId,
+    record: &'a Record,
+    endings: &'a Endings,
+    state: State,
+    /// Of the whole record, in bytes.
+    size: usize,
 }
 
 /// How much of each record is read.
@@ -126,7 +135,7 @@ struct Filling<'a, T, M> {
 
 impl<'a, T, M> Filling<'a, T, M>
 where
-    M: Fn(SessionId, &Record, &Endings, usize) -> Result<(T, usize)>,
+    M: Fn(Row<'_>) -> Result<(T, usize)>,
 {
     fn new(snapshot: &'a Snapshot, query: &'a Query, part: Part, make: M) -> Self {
         let (_, last) = query.filter.id_range();
@@ -171,8 +180,10 @@ where
         let (at, filter) = (self.query.at, &self.query.filter);
         let endings = self.snapshot.endings(record.user())?;
         let unrecorded = self.snapshot.state.timing.touch_interval;
-        if filter.matches(&id, &record, &endings, at, unrecorded) {
-            let (item, bytes) = (self.make)(id, &record, &endings, size)?;
+        let state = record.state(at, &endings);
+        if filter.matches_in(state, &id, &record, unrecorded) {
+            let row = Row { id, record: &record, endings: &endings, state, size };
+            let (item, bytes) = (self.make)(row)?;
             self.bytes += bytes;
             self.filled.found.push(item);
         }

@@ -19,6 +19,10 @@ use crate::store::{SWEEP_DELAY, Sweep};
 const STEP: Duration = Duration::from_millis(8);
 /// The same while others wait for the lock, unless the rest of a step takes longer.
 const SHORT_STEP: Duration = Duration::from_millis(3);
+/// The same for an operator's purge while nobody has waited for the lock in the last [`CALM`]
+/// steps: each step costs two syncs, and redb's own pages besides.
+const LONG_STEP: Duration = Duration::from_millis(32);
+const CALM: u32 = 16;
 /// Most IDs of what is due that are kept in memory.
 const MAX_DUE: usize = 64 * 1024;
 /// Parts of the index and of the table: by the first byte of the ID.
@@ -37,20 +41,28 @@ pub(in super::super) struct Sweeping {
     pub(super) departed: Departed,
     /// Whether others wait for the lock.
     pub(in super::super) is_shared: bool,
-    /// How long the last step took besides looking at rows.
+    /// Steps since others waited last.
+    calm: u32,
+    /// How long the last step was to look at rows, and how long it took besides.
+    looked: Duration,
     besides: Duration,
 }
 
 impl Sweeping {
     /// How long the next step may look at rows. Where commits are slow, a step of a fixed length
     /// would mostly wait for the disk.
-    fn step(&self) -> Duration {
-        if self.is_shared { self.besides.clamp(SHORT_STEP, STEP) } else { STEP }
+    fn step(&self, sweep: &Sweep) -> Duration {
+        match (self.is_shared, sweep.purge) {
+            (true, _) => self.besides.clamp(SHORT_STEP, STEP),
+            (false, true) if self.calm >= CALM => LONG_STEP,
+            (false, _) => STEP,
+        }
     }
 
     /// Takes note of how long a step had the lock.
     pub(in super::super) fn learn(&mut self, held: Duration) {
-        self.besides = held.saturating_sub(self.step());
+        self.besides = held.saturating_sub(self.looked);
+        self.calm = if self.is_shared { 0 } else { self.calm.saturating_add(1) };
     }
 
     /// The pass that `sweep` goes on with, or a new one.
@@ -104,8 +116,9 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(sweep: &Sweep, sweeping: &Sweeping) -> Self {
-        Self { rows: sweep.limit.max(1), until: Instant::now() + sweeping.step() }
+    pub(super) fn new(sweep: &Sweep, sweeping: &mut Sweeping) -> Self {
+        sweeping.looked = sweeping.step(sweep);
+        Self { rows: sweep.limit.max(1), until: Instant::now() + sweeping.looked }
     }
 
     /// How many of `wanted` rows may be looked at before asking again.

@@ -64,7 +64,7 @@ impl Batch<'_> {
             self.carry_on_ending(sweep.limit.clamp(1, ENDING_STEP))?;
             return Ok(swept);
         }
-        let mut budget = Budget::new(sweep, &self.sweeping);
+        let mut budget = Budget::new(sweep, &mut self.sweeping);
         if self.has_many_departed() {
             self.remove_departed(&mut budget)?;
             return Ok(swept);
