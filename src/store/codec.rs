@@ -36,8 +36,9 @@ pub(super) fn open<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8]> {
 }
 
 pub(super) fn checksum(key: &[u8], payload: &[u8]) -> u64 {
-    // The key becomes the seed, so that the payload is hashed where it lies, in one pass.
-    XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(key), payload)
+    // The payload is hashed where it lies, in one pass, and its hash is the seed of the key's. The
+    // other way round, each payload of more than 240 bytes would have a secret derived for it.
+    XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(payload), key)
 }
 
 #[cfg(test)]

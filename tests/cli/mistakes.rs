@@ -231,8 +231,8 @@ fn make_newer(file: &std::path::Path) {
         let mut state = meta.get("state").unwrap().unwrap().value()[8..].to_vec();
         state[..4].copy_from_slice(&9_u32.to_le_bytes());
         state[4..8].copy_from_slice(&8_u32.to_le_bytes());
-        let seed = XxHash3_64::oneshot(b"state");
-        let sum = XxHash3_64::oneshot_with_seed(seed, &state).to_le_bytes();
+        let seed = XxHash3_64::oneshot(&state);
+        let sum = XxHash3_64::oneshot_with_seed(seed, b"state").to_le_bytes();
         meta.insert("state", [&sum[..], &state].concat().as_slice()).unwrap();
     }
     txn.commit().unwrap();

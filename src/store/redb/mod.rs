@@ -240,9 +240,8 @@ impl SessionStore for RedbStore {
 
     fn page(&self, query: &Query) -> Answer<Page> {
         let query = query.clone();
-        Answer::pending(
-            self.shared.clone().scanned(move |_, snapshot| scan::page(snapshot, &query)),
-        )
+        let found = self.shared.clone().scanned(move |_, snapshot| scan::page(snapshot, &query));
+        Answer::pending(async { Ok(found.await?.into_page()) })
     }
 
     fn end(&self, end: End) -> Answer<EndReport> {
@@ -271,9 +270,9 @@ impl SessionStore for RedbStore {
 
     fn records(&self, query: &Query) -> Answer<Records> {
         let query = query.clone();
-        Answer::pending(self.shared.clone().scanned(move |shared, snapshot| {
-            scan::records(snapshot, &query, shared.config.keep_ended)
-        }))
+        let keep = self.shared.config.keep_ended;
+        let found = self.shared.clone().scanned(move |_, snapshot| scan::records(snapshot, &query));
+        Answer::pending(async move { found.await?.into_records(keep) })
     }
 
     fn import(&self, import: Import) -> Answer<Imported> {

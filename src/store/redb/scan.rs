@@ -20,41 +20,24 @@ const MAX_LOOKED_AT: usize = 5000;
 /// Most bytes of records in one answer, but for its last record.
 const MAX_BYTES: usize = 1 << 20;
 
-/// One page.
-pub(super) fn page(snapshot: &Snapshot, query: &Query) -> Result<Page> {
-    let summary = |row: Row<'_>| {
-        let mut summary = Summary::in_state(row.state, row.id, row.record, row.endings);
-        summary.size_bytes = row.size;
-        // Bounded by their number alone.
-        Ok((summary, 0))
-    };
-    let Filled { found: sessions, next, corrupt } =
-        fill(Filling::new(snapshot, query, Part::Metadata, summary))?;
-    Ok(Page { sessions, next, corrupt })
+/// The rows of one page.
+pub(super) fn page(snapshot: &Snapshot, query: &Query) -> Result<Found> {
+    fill(Filling::new(snapshot, query, Part::Metadata))
 }
 
-/// Some records in full.
-pub(super) fn records(snapshot: &Snapshot, query: &Query, keep: Duration) -> Result<Records> {
-    let whole = |row: Row<'_>| Ok(((row.id, settled(row.record, row.endings, keep)?), row.size));
-    let Filled { found: records, next, corrupt } =
-        fill(Filling::new(snapshot, query, Part::Whole, whole))?;
-    Ok(Records { records, next, corrupt })
+/// The rows of some records in full.
+pub(super) fn records(snapshot: &Snapshot, query: &Query) -> Result<Found> {
+    fill(Filling::new(snapshot, query, Part::Whole))
 }
 
-fn fill<T, M>(filling: Filling<'_, T, M>) -> Result<Filled<T>>
-where
-    M: Fn(Row<'_>) -> Result<(T, usize)>,
-{
+fn fill(filling: Filling<'_>) -> Result<Found> {
     shielded(|| match filling.query.filter.listed_user() {
         Some(user) => fill_from_user(filling, user),
         None => fill_from_all(filling),
     })
 }
 
-fn fill_from_all<T, M>(mut filling: Filling<'_, T, M>) -> Result<Filled<T>>
-where
-    M: Fn(Row<'_>) -> Result<(T, usize)>,
-{
+fn fill_from_all(mut filling: Filling<'_>) -> Result<Found> {
     let snapshot = filling.snapshot;
     let (from, to) = (filling.from(), filling.last);
     let from = (from.as_ref().map(SessionId::as_bytes), Bound::Included(to.as_bytes()));
@@ -67,13 +50,10 @@ where
         }
         filling.look_at(id, value.value())?;
     }
-    Ok(filling.filled)
+    Ok(filling.found)
 }
 
-fn fill_from_user<T, M>(mut filling: Filling<'_, T, M>, user: &str) -> Result<Filled<T>>
-where
-    M: Fn(Row<'_>) -> Result<(T, usize)>,
-{
+fn fill_from_user(mut filling: Filling<'_>, user: &str) -> Result<Found> {
     let snapshot = filling.snapshot;
     let hash = tables::user_hash(user);
     let key = |id: &SessionId| tables::user_key(hash, id);
@@ -92,14 +72,14 @@ where
             filling.look_at(id, value.value())?;
         }
     }
-    Ok(filling.filled)
+    Ok(filling.found)
 }
 
 /// A row that matches.
-struct Row<'a> {
+struct Row {
     id: SessionId,
-    record: &'a Record,
-    endings: &'a Endings,
+    record: Record,
+    endings: Endings,
     state: State,
     /// Of the whole record, in bytes.
     size: usize,
@@ -112,35 +92,49 @@ enum Part {
     Whole,
 }
 
-/// What an answer is made of.
-struct Filled<T> {
-    found: Vec<T>,
+/// What an answer is made of, by whoever waits for it: meanwhile this thread reads on.
+#[derive(Default)]
+pub(super) struct Found {
+    rows: Vec<Row>,
     next: Option<SessionId>,
     corrupt: Vec<SessionId>,
 }
 
+impl Found {
+    pub(super) fn into_page(self) -> Page {
+        let summary = |row: Row| {
+            let mut summary = Summary::in_state(row.state, row.id, &row.record, &row.endings);
+            summary.size_bytes = row.size;
+            summary
+        };
+        let sessions = self.rows.into_iter().map(summary).collect();
+        Page { sessions, next: self.next, corrupt: self.corrupt }
+    }
+
+    pub(super) fn into_records(self, keep: Duration) -> Result<Records> {
+        let whole = |row: Row| Ok((row.id, settled(&row.record, &row.endings, keep)?));
+        let records = self.rows.into_iter().map(whole).collect::<Result<_>>()?;
+        Ok(Records { records, next: self.next, corrupt: self.corrupt })
+    }
+}
+
 /// An answer on its way.
-struct Filling<'a, T, M> {
+struct Filling<'a> {
     snapshot: &'a Snapshot,
     query: &'a Query,
     part: Part,
-    /// Makes an item, and says what it counts towards the bound on bytes.
-    make: M,
-    filled: Filled<T>,
+    found: Found,
     last: SessionId,
     looked_at: usize,
     bytes: usize,
     latest: Option<SessionId>,
 }
 
-impl<'a, T, M> Filling<'a, T, M>
-where
-    M: Fn(Row<'_>) -> Result<(T, usize)>,
-{
-    fn new(snapshot: &'a Snapshot, query: &'a Query, part: Part, make: M) -> Self {
+impl<'a> Filling<'a> {
+    fn new(snapshot: &'a Snapshot, query: &'a Query, part: Part) -> Self {
         let (_, last) = query.filter.id_range();
-        let filled = Filled { found: Vec::new(), next: None, corrupt: Vec::new() };
-        Self { snapshot, query, part, make, filled, last, looked_at: 0, bytes: 0, latest: None }
+        let found = Found::default();
+        Self { snapshot, query, part, found, last, looked_at: 0, bytes: 0, latest: None }
     }
 
     fn from(&self) -> Bound<SessionId> {
@@ -152,14 +146,14 @@ where
     }
 
     fn is_full(&self) -> bool {
-        self.filled.found.len() >= self.query.limit.max(1)
+        self.found.rows.len() >= self.query.limit.max(1)
             || self.looked_at >= MAX_LOOKED_AT
             || self.bytes >= MAX_BYTES
     }
 
-    fn stop(mut self) -> Filled<T> {
-        self.filled.next = self.latest;
-        self.filled
+    fn stop(mut self) -> Found {
+        self.found.next = self.latest;
+        self.found
     }
 
     fn look_at(&mut self, id: SessionId, value: &[u8]) -> Result<()> {
@@ -172,7 +166,7 @@ where
         let (record, size) = match read {
             Ok(read) => read,
             Err(error) if error.is_corrupt() => {
-                self.filled.corrupt.push(id);
+                self.found.corrupt.push(id);
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -182,10 +176,9 @@ where
         let unrecorded = self.snapshot.state.timing.touch_interval;
         let state = record.state(at, &endings);
         if filter.matches_in(state, &id, &record, unrecorded) {
-            let row = Row { id, record: &record, endings: &endings, state, size };
-            let (item, bytes) = (self.make)(row)?;
-            self.bytes += bytes;
-            self.filled.found.push(item);
+            // Metadata is bounded by its number alone.
+            self.bytes += if matches!(self.part, Part::Whole) { size } else { 0 };
+            self.found.rows.push(Row { id, record, endings, state, size });
         }
         Ok(())
     }
