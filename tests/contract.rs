@@ -125,8 +125,15 @@ mod broken {
             ("a merge writes back the whole record", at_once),
         ] {
             let store = broken::ALL.iter().find(|store| store.name() == name).unwrap();
-            let verdict = check.run(&Suite::new(*store).rounds(20_000)).await;
-            let Err(failure) = verdict else { panic!("{name} passed") };
+            // A race is met by chance, and less often where the machine has other work.
+            let mut found = None;
+            for _ in 0..10 {
+                found = check.run(&Suite::new(*store).rounds(20_000)).await.err();
+                if found.is_some() {
+                    break;
+                }
+            }
+            let Some(failure) = found else { panic!("{name} passed") };
             println!("{name}: {failure}");
         }
     }
