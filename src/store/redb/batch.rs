@@ -7,7 +7,7 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use redb::{ReadableTable, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use self::open::Open;
 use super::log::Noting;
@@ -221,7 +221,7 @@ impl<'txn> Batch<'txn> {
         let ending = Ending { generation: self.state.generation, at: end.at, by: end.by };
         let key = user.map_or(tables::EVERYONE, tables::user_hash);
         let sealed = StoredEnding::new(ending).seal(&key);
-        let table = table!(self.endings, tables::ENDINGS)?;
+        let table = opened_endings(&mut self.endings, self.txn, &self.state)?;
         let before = table.insert(&key, sealed.as_slice()).map_err(failure::before_commit)?;
         let before = before.map(|value| StoredEnding::open(&key, value.value())).transpose()?;
         let was_pending = before.as_ref().is_some_and(|stored| stored.pending_after.is_some());
@@ -363,7 +363,7 @@ impl Rows for Batch<'_> {
 
     fn endings(&mut self, user: Option<&str>) -> Result<Endings> {
         if self.state.user_endings > 0 {
-            table!(self.endings, tables::ENDINGS)?;
+            opened_endings(&mut self.endings, self.txn, &self.state)?;
         }
         endings_of(&self.state, self.endings.as_ref(), user)
     }
@@ -378,6 +378,26 @@ impl Rows for Batch<'_> {
 
     fn keep_ended(&self) -> Duration {
         self.keep_ended
+    }
+}
+
+/// The table of endings, with as many rows as `state` counts: redb makes one anew whose name was
+/// damaged, and without its rows sessions would come back to life.
+fn opened_endings<'a, 'txn>(
+    table: &'a mut Option<EndingsTable<'txn>>,
+    txn: &'txn WriteTransaction,
+    state: &FileState,
+) -> Result<&'a mut EndingsTable<'txn>> {
+    match table {
+        Some(table) => Ok(table),
+        none => {
+            let table = Open::new(txn, tables::ENDINGS).map_err(failure::before_commit)?;
+            let rows = u64::from(state.user_endings) + u64::from(state.everyone.is_some());
+            if table.len().map_err(failure::before_commit)? != rows {
+                return Err(Error::new(Kind::Corrupt, "the session file has lost an ending"));
+            }
+            Ok(none.insert(table))
+        }
     }
 }
 

@@ -9,6 +9,13 @@ pub(super) fn before_commit(source: impl Into<redb::Error>) -> Error {
     let source = source.into();
     let (kind, message) = match &source {
         redb::Error::Corrupted(_) => (Kind::Corrupt, "the session file is damaged"),
+        // Each is made with the file, so that its name or its type was damaged.
+        redb::Error::TableDoesNotExist(_)
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TypeDefinitionChanged { .. } => {
+            (Kind::Corrupt, "the session file is damaged: a table of it is not there")
+        }
         redb::Error::Io(error) if is_full(error) => (Kind::Full, "the disk is full"),
         redb::Error::Io(error) if is_of_damage(error) => {
             (Kind::Corrupt, "the session file is damaged or truncated")

@@ -204,7 +204,9 @@ impl Opener {
             })?;
             let state = meta.get(tables::STATE).map_err(failure::before_commit)?;
             let state = state.ok_or_else(|| Error::new(Kind::Corrupt, "the file has no state"))?;
-            FileState::open(state.value())
+            let state = FileState::open(state.value())?;
+            tables::all_there(&txn)?;
+            Ok(state)
         };
         catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(failure::panicked()))
     }

@@ -3,9 +3,9 @@
 //! Names carry a version: a table of another layout has another name. Keys are fixed-width byte
 //! strings, compared as such; every value but the empty one is sealed (see [`codec`](super::codec)).
 
-use redb::TableDefinition;
+use redb::{ReadTransaction, TableDefinition};
 
-use super::codec;
+use super::{codec, failure};
 use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
 use crate::record::{Ending, IndexKey};
@@ -59,6 +59,21 @@ pub(super) const OLDEST: u32 = 3;
 
 /// The oldest version that may use what this one writes, by the schema it knows.
 const MIN_READER: u32 = 3;
+
+/// Fails with `is_corrupt()` unless every table is there that a file of [`OLDEST`] was made with.
+///
+/// redb makes a table anew that a write transaction opens and that is not there. Where its name was
+/// damaged, that would hide the damage, and without the endings it would revive sessions.
+pub(super) fn all_there(txn: &ReadTransaction) -> Result<()> {
+    txn.open_table(SESSIONS).map_err(failure::before_commit)?;
+    txn.open_table(DEADLINES).map_err(failure::before_commit)?;
+    txn.open_table(USERS).map_err(failure::before_commit)?;
+    txn.open_table(ENDINGS).map_err(failure::before_commit)?;
+    txn.open_table(KEYS).map_err(failure::before_commit)?;
+    txn.open_table(META).map_err(failure::before_commit)?;
+    txn.open_table(LOG).map_err(failure::before_commit)?;
+    Ok(())
+}
 
 pub(super) fn user_key(hash: [u8; 16], id: &SessionId) -> [u8; 48] {
     let mut key = [0; 48];

@@ -21,7 +21,7 @@ use super::super::failure;
 use super::super::snapshot::read_metadata;
 use super::super::tables::{self, StoredEnding};
 use super::pass::{Budget, NextDue, Pass, due_until};
-use super::{Batch, endings_of};
+use super::{Batch, endings_of, opened_endings};
 use crate::error::{Error, Result};
 use crate::id::SessionId;
 use crate::record::{Endings, IndexKey, Mark, Record};
@@ -114,7 +114,7 @@ impl Batch<'_> {
         found: &mut Found,
     ) -> Result<()> {
         if self.state.user_endings > 0 {
-            table!(self.endings, tables::ENDINGS)?;
+            opened_endings(&mut self.endings, self.txn, &self.state)?;
         }
         let Self { sessions, endings, state, notes, .. } = self;
         let [(_, live_until), _] = due_until(sweep);
@@ -199,7 +199,7 @@ impl Batch<'_> {
             }
         }
         self.changed = true;
-        let table = table!(self.endings, tables::ENDINGS)?;
+        let table = opened_endings(&mut self.endings, self.txn, &self.state)?;
         match ids.last().filter(|_| ids.len() == limit) {
             Some(last) => {
                 let sealed = StoredEnding { pending_after: Some(*last), ..stored }.seal(&key);
@@ -221,7 +221,7 @@ impl Batch<'_> {
     }
 
     fn pending_ending(&mut self) -> Result<Option<([u8; 16], StoredEnding, SessionId)>> {
-        let table = table!(self.endings, tables::ENDINGS)?;
+        let table = opened_endings(&mut self.endings, self.txn, &self.state)?;
         for entry in table.iter().map_err(failure::before_commit)? {
             let (key, value) = entry.map_err(failure::before_commit)?;
             let stored = StoredEnding::open(key.value(), value.value())?;

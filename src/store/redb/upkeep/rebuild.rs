@@ -188,7 +188,7 @@ impl Copy<'_> {
                 Err(error) => failed = failed.take().or(Some(failure::before_commit(error))),
             }
         };
-        if let Ok(old) = self.old.open_table(tables::SESSIONS) {
+        if let Some(old) = self.old_table(tables::SESSIONS) {
             self.progress.begin(Step::Writing, walk::rows(&old));
             each(&old, self.progress, |key, value| {
                 let id = SessionId::from_bytes(*key);
@@ -228,12 +228,20 @@ impl Copy<'_> {
                 copy(id, &record);
             }
         };
-        if let Ok(deadlines) = self.old.open_table(tables::DEADLINES) {
+        if let Some(deadlines) = self.old_table(tables::DEADLINES) {
             each(&deadlines, self.progress, |key, ()| look(tables::id_in_deadline(key)));
         }
-        if let Ok(users) = self.old.open_table(tables::USERS) {
+        if let Some(users) = self.old_table(tables::USERS) {
             each(&users, self.progress, |key, ()| look(tables::id_in_user(key)));
         }
+    }
+
+    /// A table of the damaged file, if it can be opened.
+    fn old_table<K: redb::Key + 'static, V: redb::Value + 'static>(
+        &self,
+        definition: redb::TableDefinition<'_, K, V>,
+    ) -> Option<ReadOnlyTable<K, V>> {
+        shielded(|| self.old.open_table(definition).map_err(failure::before_commit)).ok()
     }
 
     /// `None` if there may have been others.
