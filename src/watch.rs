@@ -68,7 +68,7 @@ fn record_outcome(span: &Span, outcome: std::result::Result<&'static str, &crate
 fn name(op: &Op) -> &'static str {
     match op {
         Op::Create { .. } => "create",
-        Op::Merge(_) => "merge",
+        Op::Merge(_) | Op::MergeUnseen { .. } => "merge",
         Op::CompareAndSet { .. } => "update",
         Op::Renew { .. } => "renew",
         Op::End { .. } => "end",

@@ -34,6 +34,9 @@ impl Inner {
     /// A login that a cap refuses is not tried again, and what was to go into the user's session
     /// does not go into the visitor's.
     pub(super) async fn commit_pending(&self, head: Head) -> Result<()> {
+        if self.state().is_unseen() {
+            drop(self.loaded().await?);
+        }
         let committed = self.commit_steps(head).await;
         if committed.as_ref().is_err_and(Error::is_too_many_sessions) {
             self.state().discard();

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Inner;
 use super::commit::Head;
+use super::load::{Found, Sought};
 use super::shared::{Shared, broken_contract};
 use super::state::{CookieDue, Lost, State};
+use super::{Inner, Known};
 use crate::error::{Error, Result};
 use crate::id::{SessionId, SessionToken};
 use crate::keyring::seal;
-use crate::store::{Answer, Draft, Freshness, Op, Outcome};
+use crate::store::{Answer, Draft, Freshness, Loaded, Op, Outcome};
 
 /// A store that takes longer to say that it does not know is not asked twice: the client waits.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -56,8 +57,9 @@ impl Inner {
         let Some(Self { shared, known, .. }) = Arc::get_mut(this) else {
             return this.finish_beside_others(closed);
         };
-        match &mut known.get_mut().state {
-            Some(state) => finish_alone(shared, state, closed),
+        let known = known.get_mut();
+        match known.state {
+            Some(_) => finish_alone(shared, known, closed),
             None if shared.settings.create_always => Finished::NotNow,
             // Nobody asked, nor can anybody from now on.
             None => Finished::Closed(Closing::default()),
@@ -76,8 +78,8 @@ impl Inner {
     pub(crate) async fn finish_asked(self: Arc<Self>, asked: Asked, closed: Closed) -> Closing {
         let answered = asked.answer.await;
         let closing = {
-            let mut state = self.state();
-            close_answered(&self.shared, &mut state, asked.new, answered, closed)
+            let mut known = self.known.lock();
+            close_answered(&self.shared, &mut known, asked.of, answered, closed)
         };
         match closing {
             Some(closing) => closing,
@@ -159,34 +161,38 @@ pub(crate) enum Finished {
 /// A commit that the store was asked for.
 pub(crate) struct Asked {
     answer: Answer<Outcome>,
-    new: Option<NewSession>,
+    of: Of,
 }
 
-/// A session that is new with a commit.
-struct NewSession {
-    id: SessionId,
-    token: SessionToken,
-    cookie: String,
+/// Which session is committed.
+enum Of {
+    /// The one that was loaded.
+    Loaded,
+    /// The one of the request's cookie, which the commit's answer brings.
+    Unseen(Found),
+    /// One that is new with it.
+    New { id: SessionId, token: SessionToken, cookie: String },
 }
 
 /// Commits what nearly every response has to commit, changes of one session or those that make
 /// one, without the turns, copies and futures that only several handles need: nobody else has one.
-fn finish_alone(shared: &Shared, state: &mut State, closed: Closed) -> Finished {
-    if let Some(closing) = close_now(shared, state, closed) {
+fn finish_alone(shared: &Shared, known: &mut Known, closed: Closed) -> Finished {
+    if let Some(closing) = close_now(shared, known.state(), closed) {
         return Finished::Closed(closing);
     }
-    let Some(Asked { answer, new }) = ask(shared, state, closed) else { return Finished::NotNow };
+    let Some(Asked { answer, of }) = ask(shared, known, closed) else { return Finished::NotNow };
     match answer.now() {
-        Ok(answered) => match close_answered(shared, state, new, answered, closed) {
+        Ok(answered) => match close_answered(shared, known, of, answered, closed) {
             Some(closing) => Finished::Closed(closing),
             None => Finished::NotNow,
         },
-        Err(answer) => Finished::Asked(Asked { answer, new }),
+        Err(answer) => Finished::Asked(Asked { answer, of }),
     }
 }
 
 /// Asks the store for the one commit that is due, if it is a plain one.
-fn ask(shared: &Shared, state: &State, closed: Closed) -> Option<Asked> {
+fn ask(shared: &Shared, known: &mut Known, closed: Closed) -> Option<Asked> {
+    let state = known.state();
     let is_plain = !state.draft.is_empty()
         && state.draft.remember.is_none()
         && state.staged.is_none()
@@ -197,43 +203,71 @@ fn ask(shared: &Shared, state: &State, closed: Closed) -> Option<Asked> {
         return None;
     }
     let draft = state.draft.clone();
-    if let Some(live) = &state.live {
-        return Some(Asked { answer: shared.ask(live.id, Op::Merge(draft)), new: None });
+    let realm = shared.settings.realm.map(Into::into);
+    if state.origin.is_none() {
+        match shared.seek(&known.carried) {
+            Sought::Found(found) if found.is_current() => {
+                let op = Op::MergeUnseen { realm, draft };
+                let answer = shared.ask_at(found.at, found.id, op);
+                return Some(Asked { answer, of: Of::Unseen(found) });
+            }
+            Sought::Nothing(conclusion) => known.install(shared, conclusion),
+            _ => return None,
+        }
+    }
+    if let Some(live) = &known.state().live {
+        return Some(Asked { answer: shared.ask(live.id, Op::Merge(draft)), of: Of::Loaded });
     }
     let ring = shared.store.keys(Freshness::Recent).now().ok()?.ok()?;
     let token = SessionToken::generate().ok()?;
     let cookie = seal(&ring, &shared.settings.scope, &token);
-    let realm = shared.settings.realm.map(Into::into);
     let id = token.id();
     let answer = shared.ask(id, Op::Create { realm, draft, login: None });
-    Some(Asked { answer, new: Some(NewSession { id, token, cookie }) })
+    Some(Asked { answer, of: Of::New { id, token, cookie } })
 }
 
 /// What the response carries after this answer; `None` if there has to be another step.
 fn close_answered(
     shared: &Shared,
-    state: &mut State,
-    new: Option<NewSession>,
+    known: &mut Known,
+    of: Of,
     answered: Result<Outcome>,
     closed: Closed,
 ) -> Option<Closing> {
-    let committed = match (answered, new) {
-        (Ok(Outcome::Committed(record)), new) => {
+    let committed = match (answered, of) {
+        (Ok(Outcome::Committed(record)), Of::Loaded) => {
+            let state = known.state();
             state.draft = Draft::default();
-            match (new, &mut state.live) {
-                (Some(NewSession { id, token, cookie }), _) => {
-                    state.install_new(id, token, record, cookie, None);
-                }
-                (None, Some(live)) => live.record = record,
-                (None, None) => {}
+            if let Some(live) = &mut state.live {
+                live.record = record;
             }
             Ok(())
         }
-        (Ok(Outcome::Absent(absence)), None) => Err(state.lose(Lost::at_commit(absence))),
-        (Ok(Outcome::Exists), Some(_)) => return None,
+        (Ok(Outcome::Committed(record)), Of::Unseen(found)) => {
+            known.install(shared, shared.choice(found, Loaded::Live(record)));
+            known.state().draft = Draft::default();
+            Ok(())
+        }
+        (Ok(Outcome::Committed(record)), Of::New { id, token, cookie }) => {
+            let state = known.state();
+            state.draft = Draft::default();
+            state.install_new(id, token, record, cookie, None);
+            Ok(())
+        }
+        (Ok(Outcome::Absent(absence)), Of::Loaded) => {
+            Err(known.state().lose(Lost::at_commit(absence)))
+        }
+        (Ok(Outcome::Absent(absence)), Of::Unseen(found)) => {
+            known.install(shared, shared.choice(found, Loaded::Absent(absence)));
+            let state = known.state();
+            // Without a session there may be a new one.
+            Err(state.give_up(state.lost?))
+        }
+        (Ok(Outcome::Exists), Of::New { .. }) => return None,
         (Ok(_), _) => Err(broken_contract()),
         (Err(error), _) => Err(error),
     };
+    let state = known.state();
     state.head_sent = true;
     let error = implicit_error(shared, committed, false);
     Some(Closing { error, ..close(shared, state, closed) })

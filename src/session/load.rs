@@ -17,10 +17,12 @@ use crate::store::{Access, Answer, Freshness, Loaded};
 use crate::watch;
 
 /// What became of the carried cookie.
-struct Conclusion {
+pub(super) struct Conclusion {
     origin: Origin,
     live: Option<Live>,
     lost: Option<Lost>,
+    /// When the session was ended, if it was.
+    ended_at: Option<Timestamp>,
     /// Signed with a retiring key.
     resign: bool,
     client_has_cookie: bool,
@@ -28,7 +30,15 @@ struct Conclusion {
 
 impl Conclusion {
     fn none(origin: Origin, client_has_cookie: bool) -> Self {
-        Self { origin, live: None, lost: None, resign: false, client_has_cookie }
+        Self { origin, live: None, lost: None, ended_at: None, resign: false, client_has_cookie }
+    }
+
+    fn absent(absence: Absence) -> Self {
+        let ended_at = match absence {
+            Absence::Ended { at, .. } => Some(at),
+            _ => None,
+        };
+        Self { lost: Lost::at_load(absence), ended_at, ..Self::none(absence.into(), true) }
     }
 }
 
@@ -44,7 +54,7 @@ impl Inner {
             }
             match self.shared.conclude_now(&known.carried) {
                 Tried::Concluded(conclusion) => {
-                    self.install(&mut known, conclusion?);
+                    known.install(&self.shared, conclusion?);
                     return Ok(MutexGuard::map(known, Known::state));
                 }
                 Tried::Loading(found, answer) => Err((found, answer)),
@@ -56,25 +66,34 @@ impl Inner {
             Err((found, answer)) => self.shared.choice(found, answer.await?),
         };
         let mut known = self.known.lock();
-        self.install(&mut known, conclusion);
+        known.install(&self.shared, conclusion);
         Ok(MutexGuard::map(known, Known::state))
     }
+}
 
+impl Known {
     /// Clones of a handle may load at the same time: the first one's conclusion stands.
     #[inline]
-    fn install(&self, known: &mut Known, conclusion: Conclusion) {
-        let state = known.state.get_or_insert_default();
+    pub(super) fn install(&mut self, shared: &Shared, conclusion: Conclusion) {
+        let state = self.state.get_or_insert_default();
         if state.origin.is_some() {
             return;
         }
         state.origin = Some(conclusion.origin);
-        state.lost = conclusion.lost;
+        // What was to be changed before the end is lost with it, though nobody had looked.
+        let gone = match (conclusion.ended_at, state.changed_at) {
+            (Some(ended), Some(changed)) if ended > changed && !state.draft.is_empty() => {
+                Some(Lost::Gone)
+            }
+            _ => None,
+        };
+        state.lost = conclusion.lost.or(gone);
         state.resign = conclusion.resign;
         state.client_has_cookie = conclusion.client_has_cookie;
         state.live = conclusion.live;
-        known.carried = Carried::default();
-        self.shared.counters.count(conclusion.origin);
-        self.shared.log_conclusion(conclusion.origin, state.live.as_ref());
+        self.carried = Carried::default();
+        shared.counters.count(conclusion.origin);
+        shared.log_conclusion(conclusion.origin, state.live.as_ref());
     }
 }
 
@@ -87,11 +106,27 @@ enum Tried {
     NotNow,
 }
 
+/// The same before the store was asked.
+pub(super) enum Sought {
+    /// There is no cookie.
+    Nothing(Conclusion),
+    Found(Found),
+    /// It is not as nearly all are.
+    NotNow,
+}
+
 /// The one verified token of a request.
-struct Found {
-    id: SessionId,
+pub(super) struct Found {
+    pub(super) id: SessionId,
     unsealed: Unsealed,
-    at: Timestamp,
+    pub(super) at: Timestamp,
+}
+
+impl Found {
+    /// Whether the cookie is one that the client may keep.
+    pub(super) fn is_current(&self) -> bool {
+        self.unsealed.signed_by_active
+    }
 }
 
 impl Shared {
@@ -121,24 +156,12 @@ impl Shared {
     /// only: no future, and no copy of what the request carried.
     #[inline]
     fn conclude_now(&self, carried: &Carried) -> Tried {
-        if carried.is_empty() {
-            return Tried::Concluded(Ok(Conclusion::none(Origin::New, false)));
-        }
-        let value = match self.candidates(carried) {
-            Candidates::Found(values) if values.is_empty() => {
-                return Tried::Concluded(Ok(Conclusion::none(Origin::New, false)));
-            }
-            Candidates::Found(values) if values.len() == 1 => values[0],
-            _ => return Tried::NotNow,
+        let found = match self.seek(carried) {
+            Sought::Nothing(conclusion) => return Tried::Concluded(Ok(conclusion)),
+            Sought::Found(found) => found,
+            Sought::NotNow => return Tried::NotNow,
         };
-        // If the ring is not at hand, asking for it again costs no more than waiting for it.
-        let Ok(Ok(ring)) = self.store.keys(Freshness::Recent).now() else { return Tried::NotNow };
-        let access = self.access();
-        let Ok(unsealed) = unseal(&ring, &self.settings.scope, value, access.at) else {
-            return Tried::NotNow;
-        };
-        let found = Found { id: unsealed.token.id(), unsealed, at: access.at };
-        match self.store.load(&found.id, &access).now() {
+        match self.store.load(&found.id, &self.access_at(found.at)).now() {
             Ok(loaded) => Tried::Concluded(loaded.map(|loaded| self.choice(found, loaded))),
             Err(answer) => {
                 let answer = watch::loading(answer, &found.id);
@@ -147,9 +170,31 @@ impl Shared {
         }
     }
 
+    /// The one cookie and what it says, without waiting.
+    #[inline]
+    pub(super) fn seek(&self, carried: &Carried) -> Sought {
+        if carried.is_empty() {
+            return Sought::Nothing(Conclusion::none(Origin::New, false));
+        }
+        let value = match self.candidates(carried) {
+            Candidates::Found(values) if values.is_empty() => {
+                return Sought::Nothing(Conclusion::none(Origin::New, false));
+            }
+            Candidates::Found(values) if values.len() == 1 => values[0],
+            _ => return Sought::NotNow,
+        };
+        // If the ring is not at hand, asking for it again costs no more than waiting for it.
+        let Ok(Ok(ring)) = self.store.keys(Freshness::Recent).now() else { return Sought::NotNow };
+        let at = self.store.clock().now();
+        match unseal(&ring, &self.settings.scope, value, at) {
+            Ok(unsealed) => Sought::Found(Found { id: unsealed.token.id(), unsealed, at }),
+            Err(_) => Sought::NotNow,
+        }
+    }
+
     /// What there is to choose from with one verified token.
     #[inline]
-    fn choice(&self, found: Found, loaded: Loaded) -> Conclusion {
+    pub(super) fn choice(&self, found: Found, loaded: Loaded) -> Conclusion {
         let Found { id, unsealed: Unsealed { token, signed_by_active, .. }, at } = found;
         match self.own(loaded) {
             Loaded::Live(record) => Conclusion {
@@ -157,10 +202,7 @@ impl Shared {
                 resign: !signed_by_active,
                 ..Conclusion::none(Origin::Restored, true)
             },
-            Loaded::Absent(absence) => Conclusion {
-                lost: Lost::at_load(absence),
-                ..Conclusion::none(absence.into(), true)
-            },
+            Loaded::Absent(absence) => Conclusion::absent(absence),
         }
     }
 
@@ -227,12 +269,8 @@ impl Shared {
                 }
             }
         }
-        let (origin, lost) = match absent {
-            Some(absence) => (absence.into(), Lost::at_load(absence)),
-            None => (Origin::NotFound, None),
-        };
         let Some((live, resign)) = live else {
-            return Ok(Conclusion { lost, ..Conclusion::none(origin, true) });
+            return Ok(Conclusion::absent(absent.unwrap_or(Absence::NotFound)));
         };
         Ok(Conclusion { live: Some(live), resign, ..Conclusion::none(Origin::Restored, true) })
     }

@@ -1,9 +1,11 @@
 //! The handle of one request's session.
 //!
 //! A [`Session`] knows nothing until it is asked: the cookie is looked at, verified and its record
-//! loaded by the first method that needs it. Changes are kept in the handle and committed in one
-//! step before the response head leaves, or at once by [`save`](Session::save); only
-//! [`update`](Session::update) and [`destroy`](Session::destroy) go to the store by themselves.
+//! loaded by the first method that needs it. `insert` needs nothing: a request that does nothing
+//! else with its session is one commit, which finds it by itself. Changes are kept in the handle
+//! and committed in one step before the response head leaves, or at once by
+//! [`save`](Session::save); only [`update`](Session::update) and [`destroy`](Session::destroy) go
+//! to the store by themselves.
 //!
 //! # What is committed when
 //!
@@ -18,12 +20,12 @@
 //!
 //! # When the session ends meanwhile
 //!
-//! A commit never brings a session back. If it ended after it was loaded, `save`, `update` and
-//! `renew` are `is_gone()`; if it was renewed by a request running beside this one, or had been
-//! destroyed so when it was loaded, they are `is_superseded()`. Changes that nobody saved
-//! explicitly are dropped without an error. In neither case is a cookie set, which could
-//! overwrite the one the other request has set. Only [`login`](Session::login) starts a fresh
-//! session there.
+//! A commit never brings a session back. If it ended after it was loaded, or after the first
+//! `insert` of a request that did not load it, `save`, `update` and `renew` are `is_gone()`; if it
+//! was renewed by a request running beside this one, or had been destroyed so when it was loaded,
+//! they are `is_superseded()`. Changes that nobody saved explicitly are dropped without an error.
+//! In neither case is a cookie set, which could overwrite the one the other request has set. Only
+//! [`login`](Session::login) starts a fresh session there.
 //!
 //! # After the head
 //!

@@ -133,7 +133,7 @@ impl Shared {
         self.access_at(self.store.clock().now())
     }
 
-    fn access_at(&self, at: Timestamp) -> Access {
+    pub(super) fn access_at(&self, at: Timestamp) -> Access {
         Access {
             at,
             timeouts: self.settings.timeouts,
@@ -160,7 +160,11 @@ impl Shared {
 
     /// Hands a commit to the store; the answer may be awaited later.
     pub(crate) fn ask(&self, id: SessionId, op: Op) -> Answer<Outcome> {
-        let (access, max_data_bytes) = (self.access(), self.settings.max_data_bytes);
+        self.ask_at(self.store.clock().now(), id, op)
+    }
+
+    pub(super) fn ask_at(&self, at: Timestamp, id: SessionId, op: Op) -> Answer<Outcome> {
+        let (access, max_data_bytes) = (self.access_at(at), self.settings.max_data_bytes);
         watch::commit(&*self.store, Commit { id, access, max_data_bytes, op })
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct State {
     /// The session that was lost, whose end may still be waited for under another ID.
     pub(crate) lost_id: Option<SessionId>,
     pub(crate) draft: Draft,
+    /// When `draft` was begun, if nobody had looked at the cookie by then.
+    pub(crate) changed_at: Option<Timestamp>,
     /// Counts the changes of `draft`, so that a commit knows whether it took all of it.
     pub(crate) draft_version: u64,
     pub(crate) staged: Option<Staged>,
@@ -287,9 +289,14 @@ impl State {
         }
     }
 
-    fn give_up(&mut self, lost: Lost) -> Error {
+    pub(super) fn give_up(&mut self, lost: Lost) -> Error {
         self.discard();
         lost.error()
+    }
+
+    /// Whether there is something pending for a session that was not looked for yet.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.origin.is_none() && !self.draft.is_empty()
     }
 
     /// Forgets everything pending.

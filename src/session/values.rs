@@ -27,13 +27,22 @@ impl Inner {
 
     async fn insert<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<()> {
         let encoded = self.encode(key, value)?;
-        self.loaded().await?.edit()?.changes.set(key, encoded)
+        // What depends on nothing that is stored needs no look at the cookie before the commit.
+        if self.state().head_sent {
+            drop(self.loaded().await?);
+        }
+        let mut state = self.state();
+        state.consulted |= !state.head_sent;
+        if state.origin.is_none() && state.changed_at.is_none() {
+            state.changed_at = Some(self.shared.store.clock().now());
+        }
+        state.edit()?.changes.set(key, encoded)
     }
 }
 
 /// Values. Keys have at most 256 bytes, all values of a session together 64 KiB unless configured.
 ///
-/// Every method fails if the store does (503 by default).
+/// Every method but `insert`, which does not ask it, fails if the store does (503 by default).
 impl<R: Realm> Session<R> {
     /// The value of `key`, `None` if there is none.
     ///
@@ -83,7 +92,8 @@ impl<R: Realm> Session<R> {
         Ok(value)
     }
 
-    /// Sets `key`, to be committed with the response.
+    /// Sets `key`, to be committed with the response. A request that does nothing else with the
+    /// session goes to the store once, for that commit.
     ///
     /// `is_encode()` if the value would not come back the same, `is_too_large()` if key or value
     /// are beyond their bounds; nothing is changed then. A visitor without a session gets one,

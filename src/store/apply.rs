@@ -94,7 +94,10 @@ pub fn apply(commit: &Commit, rows: &mut impl Rows) -> Result<Applied> {
     match &commit.op {
         // Handled above.
         Op::Create { .. } => Ok(Applied::nothing(Outcome::Exists)),
-        Op::Merge(draft) => merge(commit, current, draft),
+        Op::MergeUnseen { realm, .. } if realm.as_deref() != current.realm() => {
+            Ok(Applied::nothing(Outcome::Absent(Absence::NotFound)))
+        }
+        Op::Merge(draft) | Op::MergeUnseen { draft, .. } => merge(commit, current, draft),
         Op::CompareAndSet { key, expected, value } => {
             if current.data().get(key) != expected.as_deref() {
                 return Ok(Applied::nothing(Outcome::Changed(current)));

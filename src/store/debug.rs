@@ -15,6 +15,9 @@ impl fmt::Debug for Op {
                 .field("login", login)
                 .finish(),
             Self::Merge(draft) => f.debug_tuple("Merge").field(draft).finish(),
+            Self::MergeUnseen { realm, draft } => {
+                f.debug_struct("MergeUnseen").field("realm", realm).field("draft", draft).finish()
+            }
             Self::CompareAndSet { key, expected, value } => f
                 .debug_struct("CompareAndSet")
                 .field("key", key)

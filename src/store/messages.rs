@@ -64,6 +64,14 @@ pub enum Op {
     },
     /// Merge changes into a live session, key by key.
     Merge(Draft),
+    /// The same into a session that was not loaded before, if it is one of this realm: if not,
+    /// there is none, [`Absence::NotFound`](crate::record::Absence::NotFound).
+    MergeUnseen {
+        /// Which layer it has to belong to.
+        realm: Option<Box<str>>,
+        /// What is changed.
+        draft: Draft,
+    },
     /// Set one key if its value is still `expected`; else [`Outcome::Changed`].
     CompareAndSet {
         /// The key.

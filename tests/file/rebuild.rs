@@ -5,8 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use fastsession::store::{Access, Commit, Draft, Loaded, Login, Op};
-use fastsession::{RedbStore, Selector, SessionId, SessionStore, SessionToken};
+use fastsession::record::EndedBy;
+use fastsession::store::{Access, End, Loaded, Target};
+use fastsession::{Error, RedbStore, Selector, SessionId, SessionStore};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 
 use crate::check::SESSIONS;
@@ -159,14 +160,9 @@ async fn rule_18_a_writer_misses_the_endings_too() {
     let txn = neighbour.begin_write().unwrap();
     hide(&txn, "endings-1");
     txn.commit().unwrap();
-    for user in [None, Some("bob"), Some("alice")] {
-        let login = user.map(|user| Login { user: user.into(), cap: None });
-        let op = Op::Create { realm: None, draft: Draft::default(), login };
-        let id = SessionToken::generate().unwrap().id();
-        let commit = Commit { id, access: Access::at(START), max_data_bytes: 65_536, op };
-        let _ = store.commit(commit).await;
-    }
-    let _ = store.expire(Selector::user("bob")).await;
+    let (target, by) = (Target::User("bob".into()), EndedBy::Application);
+    let ended = store.end(End { target, except: None, by, at: START }).await;
+    assert!(ended.as_ref().is_err_and(Error::is_corrupt), "{ended:?}");
     for id in ids.iter().step_by(2) {
         let loaded = store.load(id, &Access::at(START)).await;
         assert!(!matches!(loaded, Ok(Loaded::Live(_))), "{loaded:?}");

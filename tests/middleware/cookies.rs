@@ -343,8 +343,8 @@ async fn logs_and_debug_output_show_neither_tokens_nor_payloads() {
     let app = &site.app;
     let debug = async |session: Session| {
         session.insert("k", "payload-sentinel").await.unwrap();
-        let shown = format!("{session:?}");
         let error = session.get::<u64>("k").await.unwrap_err();
+        let shown = format!("{session:?}");
         format!("{shown} {error} {error:?}")
     };
     let debug = routes().route("/debug", get(debug)).layer(layer(site.store.clone()));

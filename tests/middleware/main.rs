@@ -13,6 +13,7 @@ mod races;
 mod sequences;
 mod support;
 mod time;
+mod unseen;
 mod writing;
 
 use std::sync::atomic::Ordering;

@@ -12,7 +12,7 @@ use axum::response::Response;
 use fastsession::record::Absence;
 use fastsession::store::{
     Access, Answer, Commit, End, EndReport, Freshness, Import, Imported, Inspected, KeyChange,
-    Loaded, Outcome, Page, Query, Records, Remove, Stats, Sweep, Swept, Timing,
+    Loaded, Op, Outcome, Page, Query, Records, Remove, Stats, Sweep, Swept, Timing,
 };
 use fastsession::{
     Clock, CookieOptions, Error, KeyRing, MemoryStore, SessionId, SessionLayer, SessionStore,
@@ -181,7 +181,7 @@ pub(crate) struct Counts {
     pub(crate) corrupt: AtomicBool,
     /// Find the new ID taken, this often.
     pub(crate) collisions: AtomicUsize,
-    /// Never be ready at once.
+    /// Never be ready at once, but with a recent ring.
     pub(crate) slow: AtomicBool,
     /// Answer the old ring to `Recent`.
     pub(crate) old_ring: Slot<KeyRing>,
@@ -277,6 +277,9 @@ impl<S: SessionStore> SessionStore for Probe<S> {
         {
             return Answer::ready(Ok(Outcome::Exists));
         }
+        if self.counts.corrupt.load(Ordering::SeqCst) && !matches!(commit.op, Op::Create { .. }) {
+            return Answer::ready(Ok(Outcome::Absent(Absence::Corrupt)));
+        }
         let answer = self.inner.commit(commit);
         if self.counts.forgetful.swap(false, Ordering::SeqCst) {
             return Answer::ready(Err(Error::unknown_outcome("the connection broke")));
@@ -324,6 +327,10 @@ impl<S: SessionStore> SessionStore for Probe<S> {
             (Freshness::Recent, Some(old)) => Answer::ready(Ok(old)),
             _ => self.inner.keys(freshness),
         };
+        // However slow a store is, it has a ring at hand.
+        if freshness == Freshness::Recent && !self.counts.down.load(Ordering::SeqCst) {
+            return answer;
+        }
         self.answer(false, answer)
     }
     fn change_keys(&self, change: KeyChange) -> Answer<KeyRing> {

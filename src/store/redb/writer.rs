@@ -506,7 +506,7 @@ fn commit(txn: WriteTransaction, growth: &Growth) -> Result<(), Spoiled> {
 fn is_critical(job: &Job) -> bool {
     match job {
         Job::Commit(commit, _) => match &commit.op {
-            Op::Merge(_) | Op::CompareAndSet { .. } => false,
+            Op::Merge(_) | Op::MergeUnseen { .. } | Op::CompareAndSet { .. } => false,
             Op::Create { login, .. } => login.is_some(),
             Op::Renew { .. } | Op::End { .. } => true,
         },

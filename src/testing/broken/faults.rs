@@ -35,6 +35,7 @@ pub(super) enum Fault {
     ImportOverwrites,
     RemoveEndsLive,
     CapLooksAtEnded,
+    MergeIgnoresRealm,
 }
 
 /// Time for something to come between two steps.
@@ -51,6 +52,9 @@ impl Shared {
             }
             (Op::Merge(draft), Fault::MergeUpserts) => self.upsert(commit, draft),
             (Op::Merge(draft), Fault::MergeRewritesRecord) => self.rewrite(commit, draft),
+            (Op::MergeUnseen { draft, .. }, Fault::MergeIgnoresRealm) => {
+                self.apply(&Commit { op: Op::Merge(draft.clone()), ..commit.clone() })
+            }
             (Op::CompareAndSet { .. }, Fault::CompareAndSetInTwoSteps) => {
                 self.compare_then_set(commit)
             }

@@ -155,6 +155,11 @@ pub const ALL: &[Broken] = &[
         "rule_11_a_cap_holds_beside_many_ended_sessions",
     ),
     broken(
+        "a merge reaches a session of another realm",
+        Fault::MergeIgnoresRealm,
+        "rule_07_what_was_not_loaded_is_merged_in_its_realm_only",
+    ),
+    broken(
         "removing by ID ends live sessions",
         Fault::RemoveEndsLive,
         "removing_by_id_takes_only_what_is_over",

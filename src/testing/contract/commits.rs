@@ -1,8 +1,8 @@
 //! Rules 3 to 5: commits are atomic, durable when answered, and keep the data as it is.
 
 use super::trial::{
-    Racer, committed, compare_and_set, create, draft, ensure, is_committed, merge, new_id, number,
-    number_of, race, race_two, racer, renew,
+    Racer, committed, compare_and_set, create, draft, ensure, is_committed, merge, merge_unseen,
+    new_id, number, number_of, race, race_two, racer, renew,
 };
 use super::{Failure, Suite, Verdict};
 use crate::record::{Absence, Data};
@@ -46,6 +46,7 @@ pub(super) async fn rule_03_only_create_makes_a_session(suite: Suite) -> Verdict
     let trial = suite.trial()?;
     let ops = [
         merge(&[("n", 1)])?,
+        merge_unseen(None, &[("n", 1)])?,
         compare_and_set("n", None, 1),
         renew(new_id()?),
         super::trial::logout(),
@@ -308,5 +309,38 @@ pub(super) async fn rule_05_metadata_comes_back_as_it_was(suite: Suite) -> Verdi
     let no_label = Op::Merge(Draft { label: Some(None), ..Draft::default() });
     let record = trial.committed(id, no_label).await?;
     ensure!(record.label().is_none() && record.user() == Some(&*user), "only the label goes");
+    Ok(())
+}
+
+pub(super) async fn rule_07_what_was_not_loaded_is_merged_in_its_realm_only(
+    suite: Suite,
+) -> Verdict {
+    let trial = suite.trial()?;
+    for realm in [None, Some("admin")] {
+        let id = new_id()?;
+        let draft = draft(&[("n", 1), ("m", 1)])?;
+        trial
+            .committed(id, Op::Create { realm: realm.map(Into::into), draft, login: None })
+            .await?;
+        for other in [None, Some("admin"), Some("shop")].into_iter().filter(|other| *other != realm)
+        {
+            let outcome = trial.commit(id, merge_unseen(other, &[("n", 2)])?).await?;
+            ensure!(
+                matches!(outcome, Outcome::Absent(Absence::NotFound)),
+                "merged for {other:?} into a session of {realm:?}: {outcome:?}"
+            );
+            ensure!(trial.live(id).await?.version() == 1, "changed for {other:?}");
+        }
+        let record = trial.committed(id, merge_unseen(realm, &[("n", 3)])?).await?;
+        ensure!(
+            (number_of(&record, "n"), number_of(&record, "m")) == (Some(3), Some(1)),
+            "not merged key by key"
+        );
+        trial.committed(id, super::trial::logout()).await?;
+        let outcome = trial.commit(id, merge_unseen(realm, &[("n", 4)])?).await?;
+        ensure!(matches!(outcome, Outcome::Absent(Absence::Ended { .. })), "{outcome:?}");
+        let left = trial.record(id).await?.ok_or_else(|| Failure::new("its mark is gone"))?;
+        ensure!(left.data().is_empty(), "an ended session has data again");
+    }
     Ok(())
 }

@@ -26,6 +26,7 @@ macro_rules! __contract_checks {
                 rule_04_compare_and_set_compares
                 rule_05_data_comes_back_as_it_was
                 rule_05_metadata_comes_back_as_it_was
+                rule_07_what_was_not_loaded_is_merged_in_its_realm_only
                 ;
             bounds:
                 rule_19_data_past_its_bound_is_refused

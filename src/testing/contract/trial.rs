@@ -237,6 +237,10 @@ pub(super) fn merge(entries: &[(&str, u64)]) -> Verdict<Op> {
     Ok(Op::Merge(draft(entries)?))
 }
 
+pub(super) fn merge_unseen(realm: Option<&str>, entries: &[(&str, u64)]) -> Verdict<Op> {
+    Ok(Op::MergeUnseen { realm: realm.map(Into::into), draft: draft(entries)? })
+}
+
 pub(super) fn renew(new_id: SessionId) -> Op {
     Op::Renew { new_id, draft: Draft::default(), login: None, grace: GRACE }
 }
