@@ -38,7 +38,7 @@ impl Inner {
         };
         let owns_cookie = match id {
             Some(id) => self.end(id).await?,
-            None => self.state().lost.is_none(),
+            None => self.state().owns_cookie(),
         };
         self.state().begin_anew(owns_cookie);
         Ok(())
@@ -133,6 +133,17 @@ impl State {
         self.origin == Some(Origin::Ended)
     }
 
+    /// Without a session, whether the cookie is this response's to delete: not if another response
+    /// may be setting it.
+    fn owns_cookie(&self) -> bool {
+        match self.lost {
+            None => true,
+            // It ended while this request was about to change it, unasked by one beside it.
+            Some(Lost::Gone) => self.was_ended(),
+            Some(Lost::Superseded) => false,
+        }
+    }
+
     /// The handle of a visitor who has no session; one that may make a new one only if the cookie
     /// is this response's to set.
     fn begin_anew(&mut self, owns_cookie: bool) {
@@ -142,7 +153,10 @@ impl State {
         self.cookie = CookieDue::None;
         if !owns_cookie {
             self.lost.get_or_insert(Lost::Superseded);
-        } else if self.client_has_cookie && !self.head_sent {
+            return;
+        }
+        self.lost = None;
+        if self.client_has_cookie && !self.head_sent {
             self.cookie = CookieDue::Delete;
         }
     }

@@ -40,6 +40,19 @@ impl Conclusion {
         };
         Self { lost: Lost::at_load(absence), ended_at, ..Self::none(absence.into(), true) }
     }
+
+    /// Whether the session may have been over only after `changed`. An ending in the same
+    /// millisecond is taken for one by the same request.
+    fn may_be_since(&self, changed: Timestamp, shared: &Shared) -> bool {
+        match self.ended_at {
+            Some(ended) => ended >= changed,
+            // If it was renewed since then, the mark of that may be gone by now.
+            None => {
+                let lasted = || shared.store.clock().now().saturating_since(changed);
+                self.origin == Origin::NotFound && lasted() >= shared.settings.grace
+            }
+        }
+    }
 }
 
 impl Inner {
@@ -81,13 +94,9 @@ impl Known {
         }
         state.origin = Some(conclusion.origin);
         // What was to be changed before the end is lost with it, though nobody had looked.
-        let gone = match (conclusion.ended_at, state.changed_at) {
-            (Some(ended), Some(changed)) if ended > changed && !state.draft.is_empty() => {
-                Some(Lost::Gone)
-            }
-            _ => None,
-        };
-        state.lost = conclusion.lost.or(gone);
+        let changed_at = state.changed_at.filter(|_| !state.draft.is_empty());
+        let is_gone = changed_at.is_some_and(|changed| conclusion.may_be_since(changed, shared));
+        state.lost = conclusion.lost.or(is_gone.then_some(Lost::Gone));
         state.resign = conclusion.resign;
         state.client_has_cookie = conclusion.client_has_cookie;
         state.live = conclusion.live;

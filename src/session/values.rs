@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Inner, Realm, Session};
+use super::{Held, Inner, Realm, Session};
 use crate::error::{Error, Kind, Result};
 use crate::value;
 
@@ -19,6 +19,11 @@ impl Inner {
         Ok(encoded)
     }
 
+    /// The state, if the response head is still to leave.
+    fn unsent(&self) -> Option<Held<'_>> {
+        Some(self.state()).filter(|state| !state.head_sent)
+    }
+
     async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         // Taken out, so that no code of the application's runs under the lock.
         let seen = self.loaded().await?.seen(key);
@@ -28,10 +33,8 @@ impl Inner {
     async fn insert<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<()> {
         let encoded = self.encode(key, value)?;
         // What depends on nothing that is stored needs no look at the cookie before the commit.
-        if self.state().head_sent {
-            drop(self.loaded().await?);
-        }
-        let mut state = self.state();
+        let mut state =
+            if let Some(state) = self.unsent() { state } else { self.loaded().await? };
         state.consulted |= !state.head_sent;
         if state.origin.is_none() && state.changed_at.is_none() {
             state.changed_at = Some(self.shared.store.clock().now());

@@ -183,6 +183,8 @@ pub(crate) struct Counts {
     pub(crate) collisions: AtomicUsize,
     /// Never be ready at once, but with a recent ring.
     pub(crate) slow: AtomicBool,
+    /// Have no ring at hand.
+    pub(crate) no_ring_at_hand: AtomicBool,
     /// Answer the old ring to `Recent`.
     pub(crate) old_ring: Slot<KeyRing>,
 }
@@ -327,6 +329,12 @@ impl<S: SessionStore> SessionStore for Probe<S> {
             (Freshness::Recent, Some(old)) => Answer::ready(Ok(old)),
             _ => self.inner.keys(freshness),
         };
+        if self.counts.no_ring_at_hand.load(Ordering::SeqCst) {
+            return Answer::pending(async move {
+                tokio::task::yield_now().await;
+                answer.await
+            });
+        }
         // However slow a store is, it has a ring at hand.
         if freshness == Freshness::Recent && !self.counts.down.load(Ordering::SeqCst) {
             return answer;
