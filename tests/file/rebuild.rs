@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use fastsession::record::EndedBy;
-use fastsession::store::{Access, End, Loaded, Target};
-use fastsession::{Error, RedbStore, Selector, SessionId, SessionStore};
+use fastsession::store::{Access, Commit, Draft, End, Loaded, Op, Target};
+use fastsession::{Error, RedbStore, Selector, SessionId, SessionStore, SessionToken};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 
 use crate::check::SESSIONS;
@@ -148,10 +148,9 @@ async fn rule_18_a_table_whose_name_is_damaged_is_missed() {
     }
 }
 
-#[tokio::test]
-async fn rule_18_a_writer_misses_the_endings_too() {
-    let fixture = Fixture::new();
-    let ids = filled(&fixture, 4).await;
+/// A store with a session of alice's that was ended, whose table of endings is damaged meanwhile.
+async fn losing_endings(fixture: &Fixture) -> (Vec<SessionId>, RedbStore, Database) {
+    let ids = filled(fixture, 4).await;
     let store = fixture.open();
     store.expire(Selector::user("alice")).await.unwrap();
     let mut neighbour = Database::builder();
@@ -160,15 +159,48 @@ async fn rule_18_a_writer_misses_the_endings_too() {
     let txn = neighbour.begin_write().unwrap();
     hide(&txn, "endings-1");
     txn.commit().unwrap();
-    let (target, by) = (Target::User("bob".into()), EndedBy::Application);
-    let ended = store.end(End { target, except: None, by, at: START }).await;
-    assert!(ended.as_ref().is_err_and(Error::is_corrupt), "{ended:?}");
+    (ids, store, neighbour)
+}
+
+async fn assert_not_made_anew(ids: &[SessionId], store: &RedbStore, neighbour: &Database) {
     for id in ids.iter().step_by(2) {
         let loaded = store.load(id, &Access::at(START)).await;
         assert!(!matches!(loaded, Ok(Loaded::Live(_))), "{loaded:?}");
     }
     let txn = neighbour.begin_read().unwrap();
     assert!(!txn.list_tables().unwrap().any(|table| table.name() == "endings-1"));
+}
+
+#[tokio::test]
+async fn rule_18_a_writer_misses_the_endings_too() {
+    let fixture = Fixture::new();
+    let (ids, store, neighbour) = losing_endings(&fixture).await;
+    let (target, by) = (Target::User("bob".into()), EndedBy::Application);
+    let ended = store.end(End { target, except: None, by, at: START }).await;
+    assert!(ended.as_ref().is_err_and(Error::is_corrupt), "{ended:?}");
+    assert_not_made_anew(&ids, &store, &neighbour).await;
+}
+
+/// A batch is committed for those who look for no ending, though others in it fail.
+#[tokio::test]
+async fn rule_18_a_batch_does_not_make_the_endings_anew() {
+    let fixture = Fixture::new();
+    let (ids, store, neighbour) = losing_endings(&fixture).await;
+    let merges = ids.iter().map(|id| (*id, Op::Merge(Draft::default())));
+    let creations = (0..20).map(|_| {
+        let id = SessionToken::generate().unwrap().id();
+        (id, Op::Create { realm: None, draft: Draft::default(), login: None })
+    });
+    let answers: Vec<_> = merges
+        .chain(creations)
+        .map(|(id, op)| Commit { id, access: Access::at(START), max_data_bytes: 65_536, op })
+        .map(|commit| store.commit(commit))
+        .collect();
+    for (number, answer) in answers.into_iter().enumerate() {
+        let answer = answer.await;
+        assert!(number >= ids.len() || answer.is_err(), "{answer:?}");
+    }
+    assert_not_made_anew(&ids, &store, &neighbour).await;
 }
 
 fn hide(txn: &redb::WriteTransaction, table: &str) {

@@ -393,7 +393,13 @@ fn opened_endings<'a, 'txn>(
         none => {
             let table = Open::new(txn, tables::ENDINGS).map_err(failure::before_commit)?;
             let rows = u64::from(state.user_endings) + u64::from(state.everyone.is_some());
-            if table.len().map_err(failure::before_commit)? != rows {
+            let found = table.len().map_err(failure::before_commit)?;
+            if found != rows {
+                if found == 0 {
+                    // Others of the batch may well be committed, and the new one not with them.
+                    drop(table);
+                    txn.delete_table(tables::ENDINGS).map_err(failure::before_commit)?;
+                }
                 return Err(Error::new(Kind::Corrupt, "the session file has lost an ending"));
             }
             Ok(none.insert(table))
