@@ -14,7 +14,7 @@ const LINES_PER_SECOND: u32 = 10;
 /// Counts of one layer: where its requests' sessions came from, and what it dropped.
 ///
 /// Counted from the layer's making on, by this process. Requests whose handler never looked at the
-/// session are in none of them.
+/// session are in none of them, nor are those that only inserted into it and came to an error.
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {

@@ -20,12 +20,16 @@
 //!
 //! # When the session ends meanwhile
 //!
-//! A commit never brings a session back. If it ended after it was loaded, or after the first
-//! `insert` of a request that did not load it, `save`, `update` and `renew` are `is_gone()`; if it
-//! was renewed by a request running beside this one, or had been destroyed so when it was loaded,
-//! they are `is_superseded()`. Changes that nobody saved explicitly are dropped without an error.
-//! In neither case is a cookie set, which could overwrite the one the other request has set. Only
-//! [`login`](Session::login) starts a fresh session there.
+//! A commit never brings a session back. If it ended after it was loaded, `save`, `update` and
+//! `renew` are `is_gone()`; if it was renewed by a request running beside this one, or had been
+//! destroyed so when it was loaded, they are `is_superseded()`. Changes that nobody saved
+//! explicitly are dropped without an error. In neither case is a cookie set, which could overwrite
+//! the one the other request has set. Only [`login`](Session::login) starts a fresh session there.
+//!
+//! A request that inserts before it has loaded anything finds out later. It is `is_gone()` if the
+//! session was ended since the first `insert`, and also if nothing is left of the session and that
+//! `insert` is more than a minute ago: it may have been renewed since. One that has only expired
+//! is taken as if it had expired before, and the visitor gets a new one.
 //!
 //! # After the head
 //!

@@ -33,8 +33,7 @@ impl Inner {
     async fn insert<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<()> {
         let encoded = self.encode(key, value)?;
         // What depends on nothing that is stored needs no look at the cookie before the commit.
-        let mut state =
-            if let Some(state) = self.unsent() { state } else { self.loaded().await? };
+        let mut state = if let Some(state) = self.unsent() { state } else { self.loaded().await? };
         state.consulted |= !state.head_sent;
         if state.origin.is_none() && state.changed_at.is_none() {
             state.changed_at = Some(self.shared.store.clock().now());
@@ -45,7 +44,8 @@ impl Inner {
 
 /// Values. Keys have at most 256 bytes, all values of a session together 64 KiB unless configured.
 ///
-/// Every method but `insert`, which does not ask it, fails if the store does (503 by default).
+/// Every method fails if the store does (503 by default), but for `insert`, which does not ask it
+/// before the response head has left.
 impl<R: Realm> Session<R> {
     /// The value of `key`, `None` if there is none.
     ///
@@ -96,7 +96,8 @@ impl<R: Realm> Session<R> {
     }
 
     /// Sets `key`, to be committed with the response. A request that does nothing else with the
-    /// session goes to the store once, for that commit.
+    /// session goes to the store once, for that commit; if it fails, the response becomes the
+    /// error's.
     ///
     /// `is_encode()` if the value would not come back the same, `is_too_large()` if key or value
     /// are beyond their bounds; nothing is changed then. A visitor without a session gets one,
