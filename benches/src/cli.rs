@@ -98,11 +98,13 @@ impl<'a> Files<'a> {
         Self { folder, sessions, live, now: now.as_secs() }
     }
 
-    /// A copy that a measurement may spoil.
+    /// A copy that a measurement may spoil. It is on the disk: what of it were not, the first sync
+    /// of whoever is measured would have to write.
     fn copy(&self, name: &str) -> std::path::PathBuf {
         let copy = self.folder.join(format!("copy-{name}"));
         let _ = std::fs::remove_file(&copy);
         std::fs::copy(self.folder.join(name), &copy).expect("a copy");
+        std::fs::File::open(&copy).and_then(|file| file.sync_all()).expect("it is on the disk");
         copy
     }
 }
