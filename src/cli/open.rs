@@ -15,8 +15,9 @@ const DEFAULT_PATH: &str = "./sessions.redb";
 /// other process, but must not fail for want of time.
 const LEAST_WAIT: Duration = Duration::from_millis(200);
 
-/// Bytes of pages kept by a command that reads once.
-const SMALL_CACHE: usize = 8 << 20;
+/// Bytes of pages kept by a command that reads once: no more than the processor's own cache holds,
+/// since each page read takes the place of one that was.
+const SMALL_CACHE: usize = 1 << 20;
 
 /// Where the database is, and who says so.
 #[derive(Clone, PartialEq, Eq)]

@@ -105,7 +105,11 @@ pub struct Endings {
 
 impl Endings {
     /// The first ending that ends a record of `generation`.
+    #[inline]
     pub fn ending(&self, generation: u64) -> Option<Ending> {
+        if self.everyone.is_none() && self.user.is_none() {
+            return None;
+        }
         [self.everyone, self.user]
             .into_iter()
             .flatten()

@@ -233,15 +233,15 @@ impl SessionStore for RedbStore {
         let id = *id;
         self.read_fresh(move |_, snapshot| {
             let Some(record) = snapshot.record(&id)? else { return Ok(None) };
-            let endings = snapshot.endings(record.user())?;
+            let endings = snapshot.endings(&record)?;
             Ok(Some(Inspected { record, endings }))
         })
     }
 
     fn page(&self, query: &Query) -> Answer<Page> {
         let query = query.clone();
-        let found = self.shared.clone().scanned(move |_, snapshot| scan::page(snapshot, &query));
-        Answer::pending(async { Ok(found.await?.into_page()) })
+        let shared = self.shared.clone();
+        Answer::pending(shared.scanned(move |_, snapshot| scan::page(snapshot, &query)))
     }
 
     fn end(&self, end: End) -> Answer<EndReport> {

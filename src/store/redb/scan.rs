@@ -20,24 +20,31 @@ const MAX_LOOKED_AT: usize = 5000;
 /// Most bytes of records in one answer, but for its last record.
 const MAX_BYTES: usize = 1 << 20;
 
-/// The rows of one page.
-pub(super) fn page(snapshot: &Snapshot, query: &Query) -> Result<Found> {
-    fill(Filling::new(snapshot, query, Part::Metadata))
+/// One page of summaries. They are made here, each while its row is at hand: handing the rows to
+/// whoever waits costs an allocation more of each, which another thread then frees.
+pub(super) fn page(snapshot: &Snapshot, query: &Query) -> Result<Page> {
+    let summary = |row: Row| {
+        let mut summary = Summary::in_state(row.state, row.id, &row.record, &row.endings);
+        summary.size_bytes = row.size;
+        summary
+    };
+    let found = fill(Filling::new(snapshot, query, Part::Metadata, summary))?;
+    Ok(Page { sessions: found.rows, next: found.next, corrupt: found.corrupt })
 }
 
 /// The rows of some records in full.
-pub(super) fn records(snapshot: &Snapshot, query: &Query) -> Result<Found> {
-    fill(Filling::new(snapshot, query, Part::Whole))
+pub(super) fn records(snapshot: &Snapshot, query: &Query) -> Result<Found<Row>> {
+    fill(Filling::new(snapshot, query, Part::Whole, |row| row))
 }
 
-fn fill(filling: Filling<'_>) -> Result<Found> {
+fn fill<T>(filling: Filling<'_, T, impl Fn(Row) -> T>) -> Result<Found<T>> {
     shielded(|| match filling.query.filter.listed_user() {
         Some(user) => fill_from_user(filling, user),
         None => fill_from_all(filling),
     })
 }
 
-fn fill_from_all(mut filling: Filling<'_>) -> Result<Found> {
+fn fill_from_all<T>(mut filling: Filling<'_, T, impl Fn(Row) -> T>) -> Result<Found<T>> {
     let snapshot = filling.snapshot;
     let (from, to) = (filling.from(), filling.last);
     let from = (from.as_ref().map(SessionId::as_bytes), Bound::Included(to.as_bytes()));
@@ -53,7 +60,10 @@ fn fill_from_all(mut filling: Filling<'_>) -> Result<Found> {
     Ok(filling.found)
 }
 
-fn fill_from_user(mut filling: Filling<'_>, user: &str) -> Result<Found> {
+fn fill_from_user<T>(
+    mut filling: Filling<'_, T, impl Fn(Row) -> T>,
+    user: &str,
+) -> Result<Found<T>> {
     let snapshot = filling.snapshot;
     let hash = tables::user_hash(user);
     let key = |id: &SessionId| tables::user_key(hash, id);
@@ -76,7 +86,7 @@ fn fill_from_user(mut filling: Filling<'_>, user: &str) -> Result<Found> {
 }
 
 /// A row that matches.
-struct Row {
+pub(super) struct Row {
     id: SessionId,
     record: Record,
     endings: Endings,
@@ -92,25 +102,14 @@ enum Part {
     Whole,
 }
 
-/// What an answer is made of, by whoever waits for it: meanwhile this thread reads on.
-#[derive(Default)]
-pub(super) struct Found {
-    rows: Vec<Row>,
+/// What an answer is made of.
+pub(super) struct Found<T> {
+    rows: Vec<T>,
     next: Option<SessionId>,
     corrupt: Vec<SessionId>,
 }
 
-impl Found {
-    pub(super) fn into_page(self) -> Page {
-        let summary = |row: Row| {
-            let mut summary = Summary::in_state(row.state, row.id, &row.record, &row.endings);
-            summary.size_bytes = row.size;
-            summary
-        };
-        let sessions = self.rows.into_iter().map(summary).collect();
-        Page { sessions, next: self.next, corrupt: self.corrupt }
-    }
-
+impl Found<Row> {
     pub(super) fn into_records(self, keep: Duration) -> Result<Records> {
         let whole = |row: Row| Ok((row.id, settled(&row.record, &row.endings, keep)?));
         let records = self.rows.into_iter().map(whole).collect::<Result<_>>()?;
@@ -119,22 +118,25 @@ impl Found {
 }
 
 /// An answer on its way.
-struct Filling<'a> {
+struct Filling<'a, T, Make> {
     snapshot: &'a Snapshot,
     query: &'a Query,
     part: Part,
-    found: Found,
+    /// What is kept of a row.
+    make: Make,
+    found: Found<T>,
     last: SessionId,
     looked_at: usize,
     bytes: usize,
     latest: Option<SessionId>,
 }
 
-impl<'a> Filling<'a> {
-    fn new(snapshot: &'a Snapshot, query: &'a Query, part: Part) -> Self {
+impl<'a, T, Make: Fn(Row) -> T> Filling<'a, T, Make> {
+    fn new(snapshot: &'a Snapshot, query: &'a Query, part: Part, make: Make) -> Self {
         let (_, last) = query.filter.id_range();
-        let found = Found::default();
-        Self { snapshot, query, part, found, last, looked_at: 0, bytes: 0, latest: None }
+        let rows = Vec::with_capacity(query.limit.min(MAX_LOOKED_AT));
+        let found = Found { rows, next: None, corrupt: Vec::new() };
+        Self { snapshot, query, part, make, found, last, looked_at: 0, bytes: 0, latest: None }
     }
 
     fn from(&self) -> Bound<SessionId> {
@@ -151,7 +153,7 @@ impl<'a> Filling<'a> {
             || self.bytes >= MAX_BYTES
     }
 
-    fn stop(mut self) -> Found {
+    fn stop(mut self) -> Found<T> {
         self.found.next = self.latest;
         self.found
     }
@@ -172,13 +174,13 @@ impl<'a> Filling<'a> {
             Err(error) => return Err(error),
         };
         let (at, filter) = (self.query.at, &self.query.filter);
-        let endings = self.snapshot.endings(record.user())?;
+        let endings = self.snapshot.endings(&record)?;
         let unrecorded = self.snapshot.state.timing.touch_interval;
         let state = record.state(at, &endings);
         if filter.matches_in(state, &id, &record, unrecorded) {
             // Metadata is bounded by its number alone.
             self.bytes += if matches!(self.part, Part::Whole) { size } else { 0 };
-            self.found.rows.push(Row { id, record, endings, state, size });
+            self.found.rows.push((self.make)(Row { id, record, endings, state, size }));
         }
         Ok(())
     }

@@ -70,12 +70,13 @@ impl Snapshot {
         })
     }
 
-    /// The endings that concern a record of `user`.
-    pub(super) fn endings(&self, user: Option<&str>) -> Result<Endings> {
+    /// The endings that concern a record.
+    pub(super) fn endings(&self, record: &Record) -> Result<Endings> {
         let everyone = self.state.everyone;
-        let Some(user) = user.filter(|_| self.state.user_endings > 0) else {
+        if self.state.user_endings == 0 {
             return Ok(Endings { everyone, user: None });
-        };
+        }
+        let Some(user) = record.user() else { return Ok(Endings { everyone, user: None }) };
         shielded(|| {
             let key = tables::user_hash(user);
             let stored = self.endings.get(&key).map_err(failure::before_commit)?;
@@ -91,7 +92,7 @@ impl Snapshot {
             Err(error) if error.is_corrupt() => return Ok(Loaded::Absent(Absence::Corrupt)),
             Err(error) => return Err(error),
         };
-        let endings = self.endings(record.user())?;
+        let endings = self.endings(&record)?;
         Ok(match record.absence(access.at, access.timeouts.as_ref(), &endings) {
             None => Loaded::Live(record),
             Some(absence) => Loaded::Absent(absence),
