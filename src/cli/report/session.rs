@@ -90,6 +90,7 @@ impl Row for SessionRow {
     }
 
     fn put_json(&self, out: &mut Vec<u8>) -> Outcome<()> {
+        let mut last = None;
         out.extend_from_slice(b"{\"id\":\"");
         json::hex(out, &self.id.0);
         out.extend_from_slice(b"\",\"user\":");
@@ -99,21 +100,21 @@ impl Row for SessionRow {
         out.extend_from_slice(b",\"realm\":");
         json::maybe_text(out, self.realm.as_deref())?;
         out.extend_from_slice(b",\"state\":");
-        json::text(out, self.state)?;
+        json::word(out, self.state);
         out.extend_from_slice(b",\"created_at\":");
-        json::instant(out, self.created_at);
+        json::instant(out, self.created_at, &mut last);
         out.extend_from_slice(b",\"authenticated_at\":");
-        json::maybe_instant(out, self.authenticated_at);
+        json::maybe_instant(out, self.authenticated_at, &mut last);
         out.extend_from_slice(b",\"last_seen_at\":");
-        json::instant(out, self.last_seen_at);
+        json::instant(out, self.last_seen_at, &mut last);
         out.extend_from_slice(b",\"expires_at\":");
-        json::instant(out, self.expires_at);
+        json::instant(out, self.expires_at, &mut last);
         out.extend_from_slice(b",\"size_bytes\":");
         json::number(out, self.size_bytes);
         out.extend_from_slice(b",\"ended_at\":");
-        json::maybe_instant(out, self.ended_at);
+        json::maybe_instant(out, self.ended_at, &mut last);
         out.extend_from_slice(b",\"ended_by\":");
-        json::maybe_text(out, self.ended_by)?;
+        json::maybe_word(out, self.ended_by);
         out.push(b'}');
         Ok(())
     }
