@@ -35,8 +35,8 @@ pub(crate) fn run(report: &mut Report, effort: Effort) {
             for clients in [1, 64] {
                 let measure = format!("{path}, {clients} clients, {name}");
                 let (mut rates, mut times) = (Rounds::default(), Rounds::default());
-                let time = effort.pick(Duration::from_secs(2), Duration::from_millis(400));
-                for _ in 0..effort.pick(5, 2) {
+                let time = Duration::from_millis(effort.pick(800, 400));
+                for _ in 0..effort.pick(15, 2) {
                     let load = |app| Load { app, path, clients, time, server: server.process() };
                     let (mine, peer) = (load(&ours).run(&runtime), load(&theirs).run(&runtime));
                     rates.add(mine.rate, peer.rate);
