@@ -235,7 +235,10 @@ impl Action {
                 let login = user.as_ref().map(login);
                 (*id, Op::Create { realm: None, draft: draft("k", value), login })
             }
-            Self::Merge { id, key, value } => (*id, Op::Merge(draft(key, value))),
+            Self::Merge { id, key, value } => {
+                let (draft, seen) = (draft(key, value), value.len().is_multiple_of(2));
+                (*id, if seen { Op::Merge(draft) } else { Op::MergeUnseen { realm: None, draft } })
+            }
             Self::CompareAndSet { id, key, expected, value } => {
                 let expected = expected.as_ref().map(|value| value.as_slice().into());
                 let value = Some(value.as_slice().into());

@@ -2,7 +2,8 @@
 
 use super::trial::{
     DAY, GRACE, HOUR, MILLI, SECOND, TIMEOUTS, Trial, access, committed, compare_and_set, ensure,
-    is_committed, is_ended, logout, merge, new_id, race_two, refused, renew, sibling_of,
+    is_committed, is_ended, logout, merge, merge_unseen, new_id, race_two, refused, renew,
+    sibling_of,
 };
 use super::{Failure, Setup, Suite, Verdict};
 use crate::id::SessionId;
@@ -15,6 +16,7 @@ use crate::store::{
 #[derive(Clone, Copy)]
 enum Late {
     Merge,
+    MergeUnseen,
     CompareAndSet,
     Touch,
     Renewal(SessionId),
@@ -22,10 +24,11 @@ enum Late {
 
 impl Late {
     fn nth(n: u32, id: SessionId) -> Verdict<Self> {
-        Ok(match n % 4 {
+        Ok(match n % 5 {
             0 => Self::Merge,
-            1 => Self::CompareAndSet,
-            2 => Self::Touch,
+            1 => Self::MergeUnseen,
+            2 => Self::CompareAndSet,
+            3 => Self::Touch,
             _ => Self::Renewal(sibling_of(id)?),
         })
     }
@@ -33,6 +36,7 @@ impl Late {
     async fn carry_out(self, trial: &Trial, id: SessionId) -> Verdict<Option<Outcome>> {
         let op = match self {
             Self::Merge => merge(&[("late", 1)])?,
+            Self::MergeUnseen => merge_unseen(None, &[("late", 1)])?,
             Self::CompareAndSet => compare_and_set("late", None, 1),
             Self::Renewal(new_id) => renew(new_id),
             Self::Touch => {
@@ -80,7 +84,8 @@ async fn logout_against(suite: Suite, late: impl Fn(SessionId) -> Verdict<Late>)
 }
 
 pub(super) async fn rule_07_logout_wins_over_late_merge(suite: Suite) -> Verdict {
-    logout_against(suite, |_| Ok(Late::Merge)).await
+    let is_even = |id: SessionId| id.as_bytes()[SessionId::LEN - 1].is_multiple_of(2);
+    logout_against(suite, |id| Ok(if is_even(id) { Late::Merge } else { Late::MergeUnseen })).await
 }
 
 pub(super) async fn rule_07_logout_wins_over_late_compare_and_set(suite: Suite) -> Verdict {

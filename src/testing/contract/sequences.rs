@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::model::{Model, Over, Result as Expected, Slot, Step, View};
 use super::trial::{
     DAY, HOUR, Racer, SECOND, START, Trial, compare_and_set, create, create_login, draft, ensure,
-    eventually, logout, merge, new_id, number_of, race, racer, renew, renew_login, sibling_of,
+    eventually, logout, merge, merge_unseen, new_id, number_of, race, racer, renew, renew_login,
+    sibling_of,
 };
 use super::{Failure, Setup, Suite, Verdict};
 use crate::id::SessionId;
@@ -199,7 +200,14 @@ impl Subject {
                 Some(user) => create_login(USERS[usize::from(*user)], None),
                 None => create(draft(&[])?),
             },
-            Step::Merge { key, value, .. } => merge(&[(KEYS[usize::from(*key)], *value)])?,
+            Step::Merge { key, value, .. } => {
+                let entries = [(KEYS[usize::from(*key)], *value)];
+                if value.is_multiple_of(2) {
+                    merge(&entries)
+                } else {
+                    merge_unseen(None, &entries)
+                }?
+            }
             Step::Swap { key, expected, value, .. } => {
                 compare_and_set(KEYS[usize::from(*key)], *expected, *value)
             }
