@@ -7,8 +7,9 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 
+use self::endings::{EndingsTable, endings_of, opened_endings};
 use self::open::Open;
 use super::log::Noting;
 use super::regions::REGION_BYTES;
@@ -31,8 +32,6 @@ const LAST: SessionId = SessionId::from_bytes([0xff; SessionId::LEN]);
 
 /// What a page of redb's has room for, which is no larger than a region of the file.
 const MAX_RECORD_BYTES: usize = REGION_BYTES / 2;
-
-type EndingsTable<'txn> = Open<'txn, Bytes<16>, &'static [u8]>;
 
 /// The tables of one write transaction, each opened when it is first needed.
 pub(super) struct Batch<'txn> {
@@ -76,6 +75,7 @@ macro_rules! table {
 }
 
 mod departed;
+mod endings;
 mod open;
 mod pass;
 mod sweep;
@@ -379,46 +379,4 @@ impl Rows for Batch<'_> {
     fn keep_ended(&self) -> Duration {
         self.keep_ended
     }
-}
-
-/// The table of endings, with as many rows as `state` counts: redb makes one anew whose name was
-/// damaged, and without its rows sessions would come back to life.
-fn opened_endings<'a, 'txn>(
-    table: &'a mut Option<EndingsTable<'txn>>,
-    txn: &'txn WriteTransaction,
-    state: &FileState,
-) -> Result<&'a mut EndingsTable<'txn>> {
-    match table {
-        Some(table) => Ok(table),
-        none => {
-            let table = Open::new(txn, tables::ENDINGS).map_err(failure::before_commit)?;
-            let rows = u64::from(state.user_endings) + u64::from(state.everyone.is_some());
-            let found = table.len().map_err(failure::before_commit)?;
-            if found != rows {
-                if found == 0 {
-                    // Others of the batch may well be committed, and the new one not with them.
-                    drop(table);
-                    txn.delete_table(tables::ENDINGS).map_err(failure::before_commit)?;
-                }
-                return Err(Error::new(Kind::Corrupt, "the session file has lost an ending"));
-            }
-            Ok(none.insert(table))
-        }
-    }
-}
-
-/// The endings that concern a record of `user`; `table` is open where there is one of a user's.
-fn endings_of(
-    state: &FileState,
-    table: Option<&EndingsTable<'_>>,
-    user: Option<&str>,
-) -> Result<Endings> {
-    let everyone = state.everyone;
-    let (Some(user), Some(table)) = (user.filter(|_| state.user_endings > 0), table) else {
-        return Ok(Endings { everyone, user: None });
-    };
-    let key = tables::user_hash(user);
-    let stored = table.get(&key).map_err(failure::before_commit)?;
-    let stored = stored.map(|value| StoredEnding::open(&key, value.value())).transpose()?;
-    Ok(Endings { everyone, user: stored.map(|stored| stored.ending) })
 }
