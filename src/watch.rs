@@ -82,13 +82,14 @@ fn absent(absence: Absence) -> &'static str {
 
 /// A batch of the writer, until it is durable and answered.
 #[cfg(feature = "redb")]
-pub(crate) fn batch(jobs: usize, touches: usize) -> Span {
-    debug_span!(target: TARGET, "fastsession.batch", jobs, touches, outcome = Empty)
+pub(crate) fn batch(touches: usize) -> Span {
+    debug_span!(target: TARGET, "fastsession.batch", jobs = Empty, touches, outcome = Empty)
 }
 
 /// What became of a batch, in its span.
 #[cfg(feature = "redb")]
-pub(crate) fn batch_done(span: &Span, succeeded: bool) {
+pub(crate) fn batch_done(span: &Span, jobs: usize, succeeded: bool) {
+    span.record("jobs", jobs);
     span.record("outcome", if succeeded { "committed" } else { "failed" });
 }
 

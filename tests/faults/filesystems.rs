@@ -196,7 +196,7 @@ async fn rule_19_ending_and_purging_work_on_a_full_disk() {
 async fn rule_19_a_file_that_was_closed_is_ended_and_purged_once_the_disk_is_full() {
     // The larger ones have more than one region.
     for (size, exclusive) in [(50, false), (50, true), (30_000, false), (30_000, true)] {
-        let Some(mount) = Mount::new("size=64m") else { return };
+        let Some(mount) = Mount::new("size=160m") else { return };
         let clock = Clock::manual(START);
         let open = || {
             let builder = RedbStore::builder(mount.path()).clock(clock.clone()).without_sweeping();

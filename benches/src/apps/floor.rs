@@ -77,28 +77,27 @@ impl Inner {
         (mac_of(token) == given).then(|| hash(&decoded))
     }
 
-    fn row(&self) -> Option<Arc<[u8]>> {
-        let id = self.id()?;
-        self.shared.rows.read().expect("nobody panics").get(&id).cloned()
+    fn row(&self, id: &[u8; 32]) -> Option<Arc<[u8]>> {
+        self.shared.rows.read().expect("nobody panics").get(id).cloned()
     }
 
     fn read(&self) -> String {
-        self.row().map_or(0, |row| value(&row)).to_string()
+        self.id().and_then(|id| self.row(&id)).map_or(0, |row| value(&row)).to_string()
     }
 
     fn count(&self) -> String {
-        let n = self.row().map_or(0, |row| value(&row)) + 1;
-        self.put(n);
+        let id = self.id().unwrap_or_else(|| self.begin());
+        let n = self.row(&id).map_or(0, |row| value(&row)) + 1;
+        self.put(id, n);
         n.to_string()
     }
 
     fn write(&self) -> &'static str {
-        self.put(next_value());
+        self.put(self.id().unwrap_or_else(|| self.begin()), next_value());
         "ok"
     }
 
-    fn put(&self, value: u64) {
-        let id = self.id().unwrap_or_else(|| self.begin());
+    fn put(&self, id: [u8; 32], value: u64) {
         let row: Arc<[u8]> = value.to_le_bytes().into();
         self.shared.rows.write().expect("nobody panics").insert(id, row);
     }

@@ -40,13 +40,16 @@ impl Answers {
                 other => self.waiting.push(other),
             }
         }
-        // Stable.
-        self.waiting_commits.sort_by_key(|(commit, _)| Reverse(commit.id));
+        // Stable, and what is moved about are not the commits. Where two IDs begin alike, their
+        // commits may alternate.
+        self.waiting_commits.sort_by_cached_key(|(commit, _)| Reverse(beginning(&commit.id)));
     }
 
-    /// How many jobs wait.
+    /// How many jobs there are, carried out or not.
     pub(super) fn len(&self) -> usize {
-        self.waiting_commits.len() + self.waiting.len()
+        let waiting = self.waiting_commits.len() + self.waiting.len();
+        let done = self.commits.len() + self.ends.len() + self.sweeps.len();
+        waiting + done + self.imports.len() + self.keys.len() + self.held.len()
     }
 
     /// Carries out what waits. An error means that the transaction can no longer be trusted; what
@@ -172,6 +175,11 @@ impl Answers {
             job.fail(error.clone());
         }
     }
+}
+
+fn beginning(id: &SessionId) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *id.as_bytes();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// Puts the result of `job` on hold, and says why it failed. If it panics, that is its result.

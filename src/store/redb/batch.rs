@@ -12,7 +12,6 @@ use redb::{ReadableTable, WriteTransaction};
 use self::endings::{EndingsTable, endings_of, opened_endings};
 use self::open::Open;
 use super::log::Noting;
-use super::regions::REGION_BYTES;
 use super::snapshot::{read_record, shielded};
 use super::space::RESERVE_PAGES;
 use super::tables::{self, Bytes, FileState, StoredEnding};
@@ -30,8 +29,9 @@ use crate::store::{
 const FIRST: SessionId = SessionId::from_bytes([0; SessionId::LEN]);
 const LAST: SessionId = SessionId::from_bytes([0xff; SessionId::LEN]);
 
-/// What a page of redb's has room for, which is no larger than a region of the file.
-const MAX_RECORD_BYTES: usize = REGION_BYTES / 2;
+/// What a page of redb's has room for, which is no larger than half a region of the file; a file
+/// of an earlier version has regions of 8 MiB.
+const MAX_RECORD_BYTES: usize = 4 * 1024 * 1024;
 
 /// The tables of one write transaction, each opened when it is first needed.
 pub(super) struct Batch<'txn> {

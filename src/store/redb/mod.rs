@@ -46,7 +46,7 @@
 //!
 //! # Size
 //!
-//! The file grows by 8 MiB at a time: [`regions`]. IDs are random, so that pages are about two
+//! The file grows by 32 MiB at a time: [`regions`]. IDs are random, so that pages are about two
 //! thirds full after arrivals, and 60 % where sessions also leave: each byte of a row costs 1.6 in
 //! the file. A purge that packed pages full would, it seems, help little, since the next arrival in
 //! a full page splits it; redb has no way to fill one to a part. That was not tried.

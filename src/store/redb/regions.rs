@@ -4,8 +4,13 @@
 //! 4 GiB, so that on average a quarter of a file, and up to half, would never be written to. The
 //! size of a region is a field of the file's header which redb sets when it makes a file, reads
 //! ever after and lets nobody choose; here it is chosen in the first header on its way to the
-//! file. Each commit writes down which pages of each region are free, about a microsecond a
-//! region, so that they are not smaller still.
+//! file.
+//!
+//! Each commit writes down which pages of each region are free, and every region costs it some six
+//! microseconds: with regions of 8 MiB a lone update in a file of 1,000,000 sessions took 1.5 ms,
+//! with regions of 64 MiB 1.0 ms. Redb cuts off what is free of the last region once that is more
+//! than half of it, so that a larger region is not as much more of the file; but the room kept on
+//! the disk ([`space`](super::space)) is.
 
 use std::fs::File;
 use std::io;
@@ -13,8 +18,8 @@ use std::os::unix::fs::FileExt;
 
 use redb::StorageBackend;
 
-/// A power of two, as redb needs it. Half of it is the most that one value may take.
-pub(super) const REGION_BYTES: usize = 8 * 1024 * 1024;
+/// A power of two, as redb needs it.
+pub(super) const REGION_BYTES: usize = 32 * 1024 * 1024;
 
 pub(super) const PAGE_BYTES: usize = 4096;
 /// Where the header has the pages of a region, and what redb writes there: 4 GiB.
@@ -91,18 +96,18 @@ mod tests {
         let database = Database::open(&path).unwrap();
         let region = REGION_BYTES as u64;
         let mut len = 0;
-        for step in 0..12 {
+        for step in 0..8 {
             let txn = database.begin_write().unwrap();
-            for row in 0..512 {
+            for row in 0..2048 {
                 let mut rows = txn.open_table(ROWS).unwrap();
-                rows.insert(step * 512 + row, &[1; 8000][..]).unwrap();
+                rows.insert(step * 2048 + row, &[1; 8000][..]).unwrap();
             }
             txn.commit().unwrap();
             let grown = std::fs::metadata(&path).unwrap().len();
             assert!(len < region || grown - len <= region, "{len}, then {grown}");
             len = grown;
         }
-        assert!(len > 6 * region);
+        assert!(len > 3 * region);
     }
 
     #[tokio::test]

@@ -39,7 +39,7 @@ const MARGIN: u64 = 1 << 20;
 /// The least that a file has beyond its end, where the disk has room.
 const LEAST_ROOM: u64 = 1 << 20;
 /// Where more than this would be needed, which only files of another layout do, there is none.
-const MOST_ROOM: u64 = 32 << 20;
+const MOST_ROOM: u64 = 64 << 20;
 
 /// How a file grows. Clones share it.
 #[derive(Clone, Debug, Default)]

@@ -2,7 +2,9 @@
 //!
 //! There is no timer: while one commit is on its way to the disk, the next batch gathers. What is
 //! queued for one session is carried out in its order; sessions in order of ID, so that
-//! neighbouring rows are written to pages that are in hand. Nobody is answered before the commit.
+//! neighbouring rows are written to pages that are in hand. What is queued until the batch has been
+//! carried out joins it, since the syncs of a commit cost the same for one as for a thousand.
+//! Nobody is answered before the commit.
 //!
 //! After an I/O error redb refuses everything on its handle, for ever. The writer then closes it
 //! and opens the file again: once right away, for which readers and what is queued wait, then with
@@ -244,28 +246,31 @@ impl Writer<'_> {
         mut txn: WriteTransaction,
         mut answers: Answers,
         mut touches: Vec<(SessionId, Access)>,
-        Batching { must_sync, sparing }: Batching,
+        Batching { mut must_sync, sparing }: Batching,
     ) -> Result<()> {
         let flushing = must_sync && self.unflushed.is_some();
         touches.sort_unstable_by_key(|(id, _)| *id);
         let full = self.shared.file_is_full();
         let (began, jobs) = (Instant::now(), answers.len());
-        let span = watch::batch(jobs, touches.len());
+        let span = watch::batch(touches.len());
         let _inside = span.enter();
         // Unless this is committed, it has got nowhere, and begins again.
         let mut sweeping = std::mem::take(&mut self.sweeping);
         sweeping.is_shared = self.others_wait(jobs);
         let applied = catch_unwind(AssertUnwindSafe(|| {
-            let synced = self.set_durability(&mut txn, must_sync)?;
             let notes = self.shared.events.notes();
             let mut batch =
                 Batch::begin(&txn, self.shared.config.keep_ended, full, notes, sweeping)?;
             answers.carry_out(&mut batch, &touches)?;
-            self.give_second_chances(&mut batch, &mut answers)?;
             if sparing {
+                self.give_second_chances(&mut batch, &mut answers)?;
                 batch.prove_reserve()?;
+            } else {
+                must_sync |= self.take_along(&mut batch, &mut answers)?;
+                self.give_second_chances(&mut batch, &mut answers)?;
             }
-            Ok((batch.finish()?, synced))
+            let finished = batch.finish()?;
+            Ok((finished, self.set_durability(&mut txn, must_sync)?))
         }));
         let outcome = match applied {
             Ok(Ok((Finished { changed, notes, sweeping }, synced))) if changed || flushing => {
@@ -288,8 +293,8 @@ impl Writer<'_> {
                 Err(Spoiled { error: failure::panicked(), reopen: true }.and_rolled_back(txn))
             }
         };
-        meter::batch(began, jobs, outcome.is_ok());
-        watch::batch_done(&span, outcome.is_ok());
+        meter::batch(began, answers.len(), outcome.is_ok());
+        watch::batch_done(&span, answers.len(), outcome.is_ok());
         match outcome {
             Ok(()) => {
                 // Also where nothing was changed: whoever is told that a session is over must not
@@ -318,6 +323,22 @@ impl Writer<'_> {
                 answers.send(Some(&error));
                 if reopen { Err(error) } else { Ok(()) }
             }
+        }
+    }
+
+    /// Carries out what was queued while the batch was, until nothing is or the batch is large:
+    /// each commit costs its syncs and a dozen pages, however many share them. Nobody is waited
+    /// for. Says whether any of it has to be synced.
+    fn take_along(&self, batch: &mut Batch<'_>, answers: &mut Answers) -> Result<bool> {
+        let mut must_sync = false;
+        loop {
+            let late = self.shared.queue.take(MAX_BATCH.saturating_sub(answers.len()));
+            if late.is_empty() {
+                return Ok(must_sync);
+            }
+            must_sync |= late.iter().any(is_critical);
+            answers.wait_for(late);
+            answers.carry_out(batch, &[])?;
         }
     }
 
