@@ -1,11 +1,13 @@
 //! `Durability::Interval`: what a power cut may take, and what it may not.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fastsession::{Clock, Durability, RedbStore, SessionId, SessionStore};
 
-use crate::disk::Disk;
+use crate::disk::{Call, Disk};
 use crate::model::{self, Action, World};
 use crate::random::Random;
 use crate::run::{START, WAIT, fresh_file};
@@ -109,4 +111,45 @@ async fn with_an_interval_what_was_answered_is_on_the_disk_when_it_is_over() {
     fixture.store.close().await.unwrap();
     let found = after_power_cut(&fixture.disk, &mut random, &fixture.world).await;
     assert_eq!(found, fixture.world);
+}
+
+/// A batch that began without it may be left unsynced; one that it joined may not.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_an_interval_a_login_that_joins_a_batch_takes_it_to_the_disk() {
+    let disk = Disk::new(fresh_file(true));
+    let store = open(&disk, Duration::from_secs(3600));
+    let clock = Clock::manual(START);
+    let syncs = Arc::new(AtomicU64::new(0));
+    let counted = syncs.clone();
+    disk.watch(move |call, _| {
+        counted.fetch_add(u64::from(call == Call::Sync), Ordering::SeqCst);
+    });
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut visitors = tokio::task::JoinSet::new();
+    for number in 1..=32 {
+        let (store, clock, stop) = (store.clone(), clock.clone(), stop.clone());
+        visitors.spawn(async move {
+            let value = vec![0; 300];
+            Action::Create { id: id(number), user: None, value }.run(&store, &clock).await.unwrap();
+            for value in (0..=255).cycle() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let value = vec![value; 300];
+                let action = Action::Merge { id: id(number), key: "k".into(), value };
+                action.run(&store, &clock).await.unwrap();
+            }
+        });
+    }
+    for number in 0..1000_u32 {
+        let mut bytes = [0xff; 32];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        let (id, user) = (SessionId::from_bytes(bytes), Some("alice".into()));
+        let before = syncs.load(Ordering::SeqCst);
+        Action::Create { id, user, value: vec![1] }.run(&store, &clock).await.unwrap();
+        assert!(syncs.load(Ordering::SeqCst) > before, "login {number} was not synced");
+    }
+    stop.store(true, Ordering::Relaxed);
+    visitors.join_all().await;
+    store.close().await.unwrap();
 }

@@ -26,8 +26,12 @@
 //! the file's length and one to read the header; three are this store's, for the room on the disk
 //! and the limit of the file. What is left of the difference is two threads that wake each other
 //! and the packing of a row. With many clients each random row costs a leaf of its own, which redb
-//! copies, sums and writes; what is done here is some hundredths of the time. Fewer pages would
-//! take a log of changes in sequence, which redb does not have.
+//! copies, sums and writes. Of 19 µs of processor time an update takes with 1,024 clients, 14 are
+//! what the bare loop takes for overwriting a row; the others are for finding and checking the row
+//! there was, merging into it, and for the threads of whoever asks. Fewer pages would take a log of
+//! changes in sequence, which redb does not have.
+//!
+//! In a large file the record of what is free adds to that with each region of it: [`regions`].
 //!
 //! # What a purge costs
 //!
@@ -48,8 +52,9 @@
 //!
 //! The file grows by 32 MiB at a time: [`regions`]. IDs are random, so that pages are about two
 //! thirds full after arrivals, and 60 % where sessions also leave: each byte of a row costs 1.6 in
-//! the file. A purge that packed pages full would, it seems, help little, since the next arrival in
-//! a full page splits it; redb has no way to fill one to a part. That was not tried.
+//! the file. A purge that packed pages full would not help, since the next arrival in a full page
+//! splits it: in a model of such a tree they are 62 % full as they are, and 61 % if each purge
+//! packed them. Pages left a fifth free would be 70 % full; redb has no way to fill one to a part.
 
 use std::fmt;
 use std::path::Path;
