@@ -178,8 +178,7 @@ impl Answers {
 }
 
 fn beginning(id: &SessionId) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *id.as_bytes();
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    id.as_bytes().first_chunk().copied().map_or(0, u64::from_be_bytes)
 }
 
 /// Puts the result of `job` on hold, and says why it failed. If it panics, that is its result.
