@@ -107,12 +107,15 @@ fn resident_of_another(path: &Path) -> f64 {
 pub(crate) fn roam(path: &str) {
     let store = RedbStore::open(path).expect("a store");
     load::runtime().block_on(async {
-        for _ in 0..1000 {
+        // More pages than the cache has room for, if there are as many.
+        for place in 0..20_000 {
             let after = SessionToken::generate().expect("randomness").id();
-            let query = Query { filter: Filter::new(), after: Some(after), limit: 30, at: now() };
+            let query = Query { filter: Filter::new(), after: Some(after), limit: 1, at: now() };
             for session in store.page(&query).await.expect("a page").sessions {
                 load_one(&store, session.id).await;
-                update(&store, session.id).await;
+                if place % 20 == 0 {
+                    update(&store, session.id).await;
+                }
             }
         }
     });
