@@ -248,30 +248,32 @@ impl Writer<'_> {
         mut touches: Vec<(SessionId, Access)>,
         Batching { mut must_sync, sparing }: Batching,
     ) -> Result<()> {
-        let flushing = must_sync && self.unflushed.is_some();
         touches.sort_unstable_by_key(|(id, _)| *id);
         let full = self.shared.file_is_full();
-        let (began, jobs) = (Instant::now(), answers.len());
+        let began = Instant::now();
         let span = watch::batch(touches.len());
         let _inside = span.enter();
         // Unless this is committed, it has got nowhere, and begins again.
         let mut sweeping = std::mem::take(&mut self.sweeping);
-        sweeping.is_shared = self.others_wait(jobs);
+        sweeping.is_shared = self.others_wait(answers.len());
         let applied = catch_unwind(AssertUnwindSafe(|| {
             let notes = self.shared.events.notes();
             let mut batch =
                 Batch::begin(&txn, self.shared.config.keep_ended, full, notes, sweeping)?;
             answers.carry_out(&mut batch, &touches)?;
-            if sparing {
-                self.give_second_chances(&mut batch, &mut answers)?;
-                batch.prove_reserve()?;
-            } else {
+            if !sparing {
                 must_sync |= self.take_along(&mut batch, &mut answers)?;
-                self.give_second_chances(&mut batch, &mut answers)?;
+            }
+            self.give_second_chances(&mut batch, &mut answers)?;
+            if sparing {
+                batch.prove_reserve()?;
             }
             let finished = batch.finish()?;
             Ok((finished, self.set_durability(&mut txn, must_sync)?))
         }));
+        // With those who joined: they wait for a step of sweeping like those who were there.
+        let jobs = answers.len();
+        let flushing = must_sync && self.unflushed.is_some();
         let outcome = match applied {
             Ok(Ok((Finished { changed, notes, sweeping }, synced))) if changed || flushing => {
                 commit(txn, &self.shared.config.opener.growth).map(|()| {
@@ -293,8 +295,8 @@ impl Writer<'_> {
                 Err(Spoiled { error: failure::panicked(), reopen: true }.and_rolled_back(txn))
             }
         };
-        meter::batch(began, answers.len(), outcome.is_ok());
-        watch::batch_done(&span, answers.len(), outcome.is_ok());
+        meter::batch(began, jobs, outcome.is_ok());
+        watch::batch_done(&span, jobs, outcome.is_ok());
         match outcome {
             Ok(()) => {
                 // Also where nothing was changed: whoever is told that a session is over must not
