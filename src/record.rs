@@ -169,6 +169,33 @@ impl Record {
         Self::new(&header, self.data()).unwrap_or_else(|_| self.clone())
     }
 
+    /// The same record committed once more, at `at`, with `changes` to its data and none to its
+    /// metadata: nearly every commit is one, and needs no unpacking. `None` if there is more to it.
+    pub(crate) fn committed(&self, at: Timestamp, changes: &Changes) -> Option<Self> {
+        if form::is_wide(&self.bytes) {
+            return None;
+        }
+        let (header, data) = self.bytes.split_at(self.data_start());
+        let data = Data::packed(data);
+        let mut out = Vec::with_capacity(header.len() + changes.most_bytes(data));
+        out.extend_from_slice(header);
+        if !form::commit(&mut out, self, at) {
+            return None;
+        }
+        changes.apply_to(data, &mut out);
+        u32::try_from(out.len()).ok().map(|_| Self { bytes: out.into() })
+    }
+
+    /// Whether the session keeps its own timeouts beside `configured` ones: none of these is
+    /// earlier.
+    pub(crate) fn is_within(&self, configured: &Timeouts) -> bool {
+        self.is_remembered() || {
+            let began = self.authenticated_at().unwrap_or(self.created_at());
+            self.idle_timeout() <= configured.idle
+                && self.absolute_at() <= began.saturating_add(configured.absolute)
+        }
+    }
+
     /// The data: keys and their encoded values.
     pub fn data(&self) -> Data<'_> {
         Data::packed(&self.bytes[self.data_start()..])

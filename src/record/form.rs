@@ -129,6 +129,18 @@ pub(super) fn touch(bytes: &mut [u8], record: &Record, at: Timestamp) -> bool {
     true
 }
 
+/// The same of a commit at `at`, which counts as one more. False, too, if the record was to be
+/// filed anew.
+pub(super) fn commit(bytes: &mut [u8], record: &Record, at: Timestamp) -> bool {
+    let at = at.max(record.last_seen_at());
+    let Some(version) = bits::<3>(i64::try_from(record.version() + 1).ok()) else { return false };
+    if !touch(bytes, record, at) || i16::from_le_bytes([bytes[21], bytes[22]]) > 0 {
+        return false;
+    }
+    bytes[23..26].copy_from_slice(&version);
+    true
+}
+
 fn bucket_less(bucket: u32, until: Timestamp) -> Option<[u8; 2]> {
     let less = i64::from(bucket) - i64::from(IndexKey::bucket_of(until));
     i16::try_from(less).ok().map(i16::to_le_bytes)

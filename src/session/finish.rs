@@ -298,7 +298,7 @@ fn close(shared: &Shared, state: &mut State, closed: Closed) -> Closing {
         CookieDue::None => None,
         CookieDue::Delete => Some(ClosingCookie::Delete),
         CookieDue::Set(value) => {
-            let max_age = state.max_age(&shared.settings, || shared.store.clock().now());
+            let max_age = state.max_age(&shared.settings, || shared.clock.now());
             Some(ClosingCookie::Set { value, max_age })
         }
     };

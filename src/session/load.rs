@@ -48,7 +48,7 @@ impl Conclusion {
             Some(ended) => ended >= changed,
             // If it was renewed since then, the mark of that may be gone by now.
             None => {
-                let lasted = || shared.store.clock().now().saturating_since(changed);
+                let lasted = || shared.clock.now().saturating_since(changed);
                 self.origin == Origin::NotFound && lasted() >= shared.settings.grace
             }
         }
@@ -146,7 +146,7 @@ impl Shared {
         let origin_name = origin.as_str();
         if matches!(origin, Origin::New | Origin::Restored) {
             tracing::debug!(origin = origin_name, id, "session concluded");
-        } else if let Some(left_out) = self.log_limit.admit(self.store.clock().now()) {
+        } else if let Some(left_out) = self.log_limit.admit(self.clock.now()) {
             tracing::debug!(origin = origin_name, left_out, "session concluded");
         }
     }
@@ -194,7 +194,7 @@ impl Shared {
         };
         // If the ring is not at hand, asking for it again costs no more than waiting for it.
         let Ok(Ok(ring)) = self.store.keys(Freshness::Recent).now() else { return Sought::NotNow };
-        let at = self.store.clock().now();
+        let at = self.clock.now();
         match unseal(&ring, &self.settings.scope, value, at) {
             Ok(unsealed) => Sought::Found(Found { id: unsealed.token.id(), unsealed, at }),
             Err(_) => Sought::NotNow,

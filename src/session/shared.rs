@@ -11,7 +11,7 @@ use super::counters::{Counters, LogLimit};
 use super::state::Live;
 use crate::cookie::CookieOptions;
 use crate::error::{Error, Kind, Result};
-use crate::expiry::{Timeouts, Timestamp};
+use crate::expiry::{Clock, Timeouts, Timestamp};
 #[cfg(feature = "axum")]
 use crate::header::HeaderOptions;
 use crate::id::SessionId;
@@ -89,6 +89,8 @@ impl Settings {
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) store: Arc<dyn SessionStore>,
+    /// The store's.
+    pub(crate) clock: Clock,
     pub(crate) counters: Arc<Counters>,
     /// Whether the warning about a Secure cookie over plain HTTP was given.
     #[cfg(feature = "axum")]
@@ -120,6 +122,7 @@ impl Shared {
         let rereads = tokio::sync::Mutex::const_new(None);
         Self {
             settings,
+            clock: store.clock(),
             store,
             counters: Arc::default(),
             #[cfg(feature = "axum")]
@@ -130,7 +133,7 @@ impl Shared {
     }
 
     pub(crate) fn access(&self) -> Access {
-        self.access_at(self.store.clock().now())
+        self.access_at(self.clock.now())
     }
 
     pub(super) fn access_at(&self, at: Timestamp) -> Access {
@@ -160,7 +163,7 @@ impl Shared {
 
     /// Hands a commit to the store; the answer may be awaited later.
     pub(crate) fn ask(&self, id: SessionId, op: Op) -> Answer<Outcome> {
-        self.ask_at(self.store.clock().now(), id, op)
+        self.ask_at(self.clock.now(), id, op)
     }
 
     pub(super) fn ask_at(&self, at: Timestamp, id: SessionId, op: Op) -> Answer<Outcome> {
@@ -171,7 +174,8 @@ impl Shared {
     /// Records activity at `at`, unless some was recorded within the touch interval.
     pub(crate) fn touch(&self, live: &Live, at: Timestamp) -> Option<Record> {
         let unrecorded = at.saturating_since(live.record.last_seen_at());
-        if unrecorded < self.settings.touch_interval_of(&live.record) {
+        // What was committed a moment ago needs no look at the interval.
+        if unrecorded.is_zero() || unrecorded < self.settings.touch_interval_of(&live.record) {
             return None;
         }
         self.store.touch(&live.id, &self.access_at(at));

@@ -36,7 +36,7 @@ impl Inner {
         let mut state = if let Some(state) = self.unsent() { state } else { self.loaded().await? };
         state.consulted |= !state.head_sent;
         if state.origin.is_none() && state.changed_at.is_none() {
-            state.changed_at = Some(self.shared.store.clock().now());
+            state.changed_at = Some(self.shared.clock.now());
         }
         state.edit()?.changes.set(key, encoded)
     }

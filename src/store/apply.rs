@@ -164,18 +164,34 @@ fn create(
 }
 
 fn merge(commit: &Commit, current: Record, draft: &Draft) -> Result<Applied> {
+    let after = merged(commit, &current, draft)?;
+    Ok(Applied {
+        outcome: Outcome::Committed(after.clone()),
+        write: Some(Write { id: commit.id, before: Some(current), after }),
+        more: Vec::new(),
+    })
+}
+
+fn merged(commit: &Commit, current: &Record, draft: &Draft) -> Result<Record> {
+    let is_plain = draft.label.is_none()
+        && draft.remember.is_none()
+        && commit.access.timeouts.is_none_or(|timeouts| current.is_within(&timeouts));
+    if is_plain && let Some(after) = current.committed(commit.access.at, &draft.changes) {
+        debug_assert_eq!(Some(&after), repacked(commit, current, draft).ok().as_ref());
+        return bounded(commit, after, current.data(), &draft.changes);
+    }
+    bounded(commit, repacked(commit, current, draft)?, current.data(), &draft.changes)
+}
+
+/// The merged record by way of its unpacked header.
+fn repacked(commit: &Commit, current: &Record, draft: &Draft) -> Result<Record> {
     let mut header = current.header();
     header.version = header.version.saturating_add(1);
     header.last_seen_at = header.last_seen_at.max(commit.access.at);
     header.tighten(commit.access.timeouts.as_ref());
     draft.write_to(&mut header);
     header.refile_if_earlier();
-    let after = finish(commit, &header, &draft.changes, current.data())?;
-    Ok(Applied {
-        outcome: Outcome::Committed(after.clone()),
-        write: Some(Write { id: commit.id, before: Some(current), after }),
-        more: Vec::new(),
-    })
+    Record::changed(&header, current.data(), &draft.changes)
 }
 
 struct Renewal<'a> {
@@ -291,13 +307,14 @@ fn make_room(
 
 /// Packs the new record and holds its data to the bound.
 fn finish(commit: &Commit, header: &Header, changes: &Changes, before: Data<'_>) -> Result<Record> {
-    if changes.is_empty() {
-        return Record::new(header, before);
-    }
-    let record = Record::changed(header, before, changes)?;
+    bounded(commit, Record::changed(header, before, changes)?, before, changes)
+}
+
+/// Refuses a record whose data `changes` made of `before`, if that is too much.
+fn bounded(commit: &Commit, record: Record, before: Data<'_>, changes: &Changes) -> Result<Record> {
     let (max, size) = (commit.max_data_bytes, record.data().as_bytes().len());
     // A session that is over the bound already (it was lowered) may still shrink.
-    if size > max && size >= before.as_bytes().len() {
+    if !changes.is_empty() && size > max && size >= before.as_bytes().len() {
         let message = format!("the session's data would be {size} bytes, {max} are allowed");
         return Err(Error::new(Kind::TooLarge, message));
     }

@@ -93,7 +93,7 @@ pub const DEFAULT_MAX_DATA_BYTES: usize = 64 * 1024;
 
 /// Where sessions are kept. See the [module](self) for the contract.
 pub trait SessionStore: Send + Sync + 'static {
-    /// Where this store, and everything above it, reads the time.
+    /// Where this store, and everything above it, reads the time: the same clock at every call.
     fn clock(&self) -> Clock;
 
     /// The record of `id`, if it is a live session.

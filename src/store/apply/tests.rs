@@ -79,3 +79,62 @@ fn rule_11_a_cap_counts_all_that_a_user_may_have() {
     assert_eq!(rows.login(SessionCap::end_oldest(2000)).unwrap().more.len(), 1);
     assert!(rows.login(SessionCap::refuse_new(usize::MAX)).is_ok());
 }
+
+fn merging(at: Timestamp, timeouts: Option<Timeouts>) -> Commit {
+    let id = SessionId::from_bytes([9; SessionId::LEN]);
+    let access = crate::store::Access { timeouts, ..crate::store::Access::at(at) };
+    Commit { id, access, max_data_bytes: 1000, op: Op::Merge(Draft::default()) }
+}
+
+#[test]
+fn a_merge_into_the_packed_record_is_the_one_by_way_of_its_header() {
+    let hours = |hours: i64| Timestamp::from_millis(NOW.as_millis() + hours * 3_600_000);
+    let mut drafts = [(); 4].map(|()| Draft::default());
+    drafts[1].changes.set("b", vec![1]).unwrap();
+    drafts[2].changes.remove("a");
+    drafts[3].changes.clear();
+    let (mut packed, mut by_header) = (0, 0);
+    for seen in [-1, 0, 2] {
+        for version in [1, (1 << 24) - 2, (1 << 24) - 1, u64::MAX] {
+            for (idle, late) in [(1, 0), (24, 0), (24, 100), (1 << 24, 0)] {
+                let mut header = Header::new(NOW, &Timeouts::default());
+                header.idle = Duration::from_secs(idle * 3600);
+                (header.last_seen_at, header.version) = (hours(seen), version);
+                header.user = Some("älice".into());
+                header.refile();
+                header.bucket += late;
+                let mut before = Changes::new();
+                before.set("a", vec![0xa1, b'x']).unwrap();
+                let current = Record::changed(&header, Data::EMPTY, &before).unwrap();
+                for at in [hours(-2), NOW, hours(1), hours(30), hours(1000), Timestamp::MAX] {
+                    for draft in &drafts {
+                        let wanted = repacked(&merging(at, None), &current, draft).unwrap();
+                        match current.committed(at, &draft.changes) {
+                            Some(record) => {
+                                assert_eq!(record.as_bytes(), wanted.as_bytes());
+                                packed += 1;
+                            }
+                            None => by_header += 1,
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(packed > 100 && by_header > 100, "{packed} and {by_header}");
+}
+
+#[test]
+fn rule_13_a_merge_takes_over_timeouts_that_are_earlier() {
+    let header = Header::new(NOW, &Timeouts::default());
+    let current = Record::new(&header, Data::EMPTY).unwrap();
+    let merged = |timeouts| {
+        let record = merged(&merging(NOW, Some(timeouts)), &current, &Draft::default()).unwrap();
+        Timeouts::new(record.idle_timeout(), record.absolute_at().saturating_since(NOW))
+    };
+    let Timeouts { idle, absolute } = Timeouts::default();
+    for shorter in [Timeouts::new(idle / 2, absolute), Timeouts::new(idle, absolute / 2)] {
+        assert_eq!(merged(shorter), shorter);
+    }
+    assert_eq!(merged(Timeouts::new(idle * 2, absolute * 2)), Timeouts::default());
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
+use super::timing::Longest;
 use super::{Inner, MemoryStore};
 use crate::error::{Error, Result};
 use crate::expiry::Clock;
@@ -90,7 +91,7 @@ impl MemoryStoreBuilder {
             bytes: AtomicUsize::new(0),
             keys: RwLock::new(keys),
             keys_held_by_application,
-            timing: RwLock::default(),
+            longest: Longest::default(),
             closed: AtomicBool::new(false),
             events: Hub::default(),
         });

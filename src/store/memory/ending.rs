@@ -37,7 +37,7 @@ impl Inner {
     }
 
     fn end_sessions(&self, end: &End, ids: &[SessionId], filter: &Filter) -> Result<EndReport> {
-        let touch_interval = self.timing.read().touch_interval;
+        let touch_interval = self.longest.get().touch_interval;
         let mut report = EndReport::default();
         for id in ids.iter().filter(|id| Some(**id) != end.except) {
             let mut view = View::of_one_and_users(self, id);

@@ -49,12 +49,14 @@ mod ending;
 mod page;
 mod room;
 mod sweep;
+mod timing;
 mod transfer;
 mod view;
 
 pub use builder::MemoryStoreBuilder;
 use ending::AllEndings;
 use room::cost;
+use timing::Longest;
 use view::{Users, View};
 
 const SHARDS: usize = 64;
@@ -87,7 +89,7 @@ struct Inner {
     bytes: AtomicUsize,
     keys: RwLock<KeyRing>,
     keys_held_by_application: bool,
-    timing: RwLock<Timing>,
+    longest: Longest,
     closed: AtomicBool,
     events: Hub,
 }
@@ -256,22 +258,11 @@ impl Inner {
         // Under the lock, so that what becomes of one session is told in its order.
         self.events.tell(notes);
         drop(view);
-        if matches!(outcome, Outcome::Committed(_)) {
-            self.learn_timing(commit, &outcome);
+        if let Outcome::Committed(record) = &outcome {
+            let touch_interval = commit.access.touch_interval;
+            self.longest.widen(Timing { longest_idle: record.idle_timeout(), touch_interval });
         }
         Ok(Tried::Done(outcome))
-    }
-
-    fn learn_timing(&self, commit: &Commit, outcome: &Outcome) {
-        let Outcome::Committed(record) = outcome else { return };
-        let idle = record.idle_timeout();
-        let touch_interval = commit.access.touch_interval;
-        let known = *self.timing.read();
-        if idle > known.longest_idle || touch_interval > known.touch_interval {
-            let mut timing = self.timing.write();
-            timing.longest_idle = timing.longest_idle.max(idle);
-            timing.touch_interval = timing.touch_interval.max(touch_interval);
-        }
     }
 
     fn insert(&self, shard: &mut Shard, id: SessionId, after: Record) {
@@ -362,7 +353,7 @@ impl SessionStore for MemoryStore {
     }
 
     fn timing(&self) -> Answer<Timing> {
-        Answer::ready(self.inner.open().map(|()| *self.inner.timing.read()))
+        Answer::ready(self.inner.open().map(|()| self.inner.longest.get()))
     }
 
     fn keys(&self, _: Freshness) -> Answer<KeyRing> {
@@ -379,7 +370,7 @@ impl SessionStore for MemoryStore {
                 ));
             }
             let mut keys = self.inner.keys.write();
-            let longest_idle = self.inner.timing.read().longest_idle;
+            let longest_idle = self.inner.longest.get().longest_idle;
             *keys = change.apply(&keys, longest_idle)?;
             Ok(keys.clone())
         };

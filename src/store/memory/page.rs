@@ -10,7 +10,7 @@ use crate::store::{Page, Query, Summary};
 impl Inner {
     pub(super) fn page(&self, query: &Query) -> Result<Page> {
         self.open()?;
-        let touch_interval = self.timing.read().touch_interval;
+        let touch_interval = self.longest.get().touch_interval;
         let mut page = Page::default();
         match query.filter.listed_user() {
             Some(user) => {

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::id::SessionId;
 use crate::record::{Mark, Record};
 use crate::store::{
-    Admission, Import, Imported, Query, Records, Remove, Rows, Swept, Write, admit, settled,
+    Admission, Import, Imported, Query, Records, Remove, Rows, Swept, Timing, Write, admit, settled,
 };
 
 impl Inner {
@@ -57,8 +57,8 @@ impl Inner {
         if let Admission::Insert(after) = &admission {
             view.put(Write { id, before: None, after: after.clone() });
             if after.mark() == Mark::None {
-                let mut timing = self.timing.write();
-                timing.longest_idle = timing.longest_idle.max(after.idle_timeout());
+                let longest_idle = after.idle_timeout();
+                self.longest.widen(Timing { longest_idle, ..Timing::default() });
             }
         }
         Ok(admission)
@@ -66,7 +66,7 @@ impl Inner {
 
     pub(super) fn remove_some(&self, remove: &Remove) -> Result<Swept> {
         self.open()?;
-        let touch_interval = self.timing.read().touch_interval;
+        let touch_interval = self.longest.get().touch_interval;
         let mut users = self.users.lock();
         let mut swept = Swept::default();
         for id in &remove.ids {
