@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use redb::{ConcurrencyMode, Database, TableDefinition, WriteTransaction};
+use redb::{
+    ConcurrencyMode, Database, ReadOnlyTable, ReadableDatabase, TableDefinition, WriteTransaction,
+};
 use tokio::sync::oneshot;
 
 use crate::apps::PAYLOAD_BYTES;
@@ -36,6 +38,7 @@ struct Write {
 
 /// The loop, and its end of the queue.
 pub(crate) struct Loop {
+    database: Arc<Database>,
     queue: Option<Sender<Write>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -45,17 +48,35 @@ impl Loop {
     pub(crate) fn open(path: &Path, exclusive: bool, cache: usize, rows: &[Key]) -> Self {
         let mode =
             if exclusive { ConcurrencyMode::ExclusiveWriter } else { ConcurrencyMode::MultiWriter };
-        let database = Database::builder()
-            .set_cache_size(cache)
-            .set_concurrency_mode(mode)
-            .create(path)
-            .expect("a database");
+        let mut builder = Database::builder();
+        builder.set_cache_size(cache).set_concurrency_mode(mode);
+        let database = Arc::new(builder.create(path).expect("a database"));
         for rows in rows.chunks(10_000) {
             write(&database, exclusive, rows.iter().map(|key| (*key, Touching::All)));
         }
         let (sender, receiver) = channel();
-        let thread = std::thread::spawn(move || serve(&database, exclusive, &receiver));
-        Self { queue: Some(sender), thread: Some(thread) }
+        let written = database.clone();
+        let thread = std::thread::spawn(move || serve(&written, exclusive, &receiver));
+        Self { database, queue: Some(sender), thread: Some(thread) }
+    }
+
+    /// Reads one value.
+    pub(crate) fn get(&self, key: &Key) -> Vec<u8> {
+        let rows = self.rows();
+        let value = rows.get(key).expect("a read").expect("a row");
+        value.value().to_vec()
+    }
+
+    /// Reads so many values from `key` on.
+    pub(crate) fn page(&self, key: &Key, limit: usize) -> Vec<Vec<u8>> {
+        let rows = self.rows();
+        let values = rows.range::<&Key>(key..).expect("a read").take(limit);
+        values.map(|row| row.expect("a row").1.value().to_vec()).collect()
+    }
+
+    fn rows(&self) -> ReadOnlyTable<&'static Key, &'static [u8]> {
+        let transaction = self.database.begin_read().expect("a transaction");
+        transaction.open_table(ROWS).expect("rows")
     }
 
     /// Writes one value; answered once it is on disk.

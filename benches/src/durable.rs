@@ -19,7 +19,7 @@ use crate::report::{Goal, Report, Rounds};
 use crate::{Effort, load};
 
 /// Of ours and of the bare loop.
-const CACHE_BYTES: usize = 64 * 1024 * 1024;
+pub(crate) const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 pub(crate) fn run(report: &mut Report, effort: Effort) {
     report.heading("Durable writes a second, at the store's own API");

@@ -1,5 +1,8 @@
 //! What stays quick as sessions add up.
 
+use std::fmt::Write as _;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -9,7 +12,8 @@ use fastsession::{Clock, Filter, RedbStore, SessionId, SessionStore, SessionToke
 use rand::Rng;
 use tempfile::TempDir;
 
-use crate::durable::update;
+use crate::bare::{Key, Loop, Touching};
+use crate::durable::{CACHE_BYTES, update};
 use crate::overhead::fill_in_order;
 use crate::report::{Goal, Report, Rounds};
 use crate::space::{bytes, resident_bytes};
@@ -24,12 +28,27 @@ pub(crate) const RESIDENT: &str = "resident";
 /// What a store may take: its cache, by default, and 100 MB.
 const MOST_RESIDENT: u64 = 64 * 1024 * 1024 + 100_000_000;
 
+/// Of ours, and of redb alone with rows of the same size.
 struct Times {
-    load: f64,
-    commit: f64,
-    list: f64,
+    ours: Steps,
+    bare: Steps,
     open: f64,
     resident: f64,
+    /// To read a page of the file from the kernel's memory.
+    page: f64,
+}
+
+struct Steps {
+    load: Step,
+    commit: Step,
+    list: Step,
+}
+
+struct Step {
+    microseconds: f64,
+    /// Calls that read and that write, nearly all of them the file's pages.
+    reads: f64,
+    writes: f64,
 }
 
 pub(crate) fn run(report: &mut Report, effort: Effort) {
@@ -38,19 +57,38 @@ pub(crate) fn run(report: &mut Report, effort: Effort) {
     report.heading(&format!("{FEW} sessions and {many}, RedbStore, shared"));
     let few = times(FEW, effort);
     let more = times(many, effort);
-    for (name, few, many, goal) in [
-        ("load", few.load, more.load, 4.0),
-        ("commit", few.commit, more.commit, 3.0),
-        ("list, a page of 100", few.list, more.list, 2.0),
-        ("open after kill -9", few.open, more.open, 2.0),
-    ] {
+    let add = |report: &mut Report, name: &str, many: f64, few: f64, goal| {
         let mut rounds = Rounds::default();
         rounds.add(many, few);
-        report.add(rounds.row(name, format!("{FEW} sessions"), "µs", Goal::AtMost(goal)));
+        report.add(rounds.row(name, format!("{FEW} sessions"), "µs", goal));
+    };
+    let mut calls = String::from("\nCalls that read and write, of ours and of redb alone:\n");
+    type Of = fn(&Steps) -> &Step;
+    let steps: [(&str, f64, Of); 3] = [
+        ("load", 4.0, |steps| &steps.load),
+        ("commit", 3.0, |steps| &steps.commit),
+        ("list, a page of 100", 2.0, |steps| &steps.list),
+    ];
+    for (name, goal, of) in steps {
+        let (ours, bare) = ((of(&more.ours), of(&few.ours)), (of(&more.bare), of(&few.bare)));
+        let goal = Goal::AtMost(goal);
+        add(report, name, ours.0.microseconds, ours.1.microseconds, goal);
+        let alone = format!("redb alone: {name}");
+        add(report, &alone, bare.0.microseconds, bare.1.microseconds, Goal::Report);
+        for (rows, ours, bare) in [(FEW, ours.1, bare.1), (many, ours.0, bare.0)] {
+            let _ = writeln!(
+                calls,
+                "- {name}, {rows} sessions: {:.1} and {:.1}; redb {:.1} and {:.1}",
+                ours.reads, ours.writes, bare.reads, bare.writes
+            );
+        }
     }
+    add(report, "the kernel alone: a page of the file", more.page, few.page, Goal::Report);
+    add(report, "open after kill -9", more.open, few.open, Goal::AtMost(2.0));
     let mut rounds = Rounds::default();
     rounds.add(more.resident, bytes(MOST_RESIDENT));
     report.add(rounds.row("resident memory", "cache and 100 MB", "bytes", Goal::AtMost(1.0)));
+    report.note(&calls);
 }
 
 fn times(rows: usize, effort: Effort) -> Times {
@@ -60,9 +98,11 @@ fn times(rows: usize, effort: Effort) -> Times {
     let ids = runtime.block_on(fill_in_order(&store, rows));
     let count = effort.pick(3000, 200);
     runtime.block_on(async {
-        let loaded = load::latency(count * 10, || load_one(&store, pick(&ids))).await;
-        let committed = load::latency(count, || update(&store, pick(&ids))).await;
-        let listed = load::latency(count / 10, || list(&store, pick(&ids))).await;
+        let ours = Steps {
+            load: step(count * 10, || load_one(&store, pick(&ids))).await,
+            commit: step(count, || update(&store, pick(&ids))).await,
+            list: step(count / 10, || list(&store, pick(&ids))).await,
+        };
         store.close().await.expect("it closes");
         drop(store);
         let mut opened = 0.0;
@@ -73,9 +113,54 @@ fn times(rows: usize, effort: Effort) -> Times {
             opened += start.elapsed().as_secs_f64() * 1e6 / 5.0;
             store.close().await.expect("it closes");
         }
-        let resident = resident_of_another(&path);
-        Times { load: loaded, commit: committed, list: listed, open: opened, resident }
+        let (resident, page) = (resident_of_another(&path), page_of(&path, count * 10));
+        std::fs::remove_file(&path).expect("it is there");
+        Times { ours, bare: alone(&folder, &ids, count).await, open: opened, resident, page }
     })
+}
+
+async fn alone(folder: &TempDir, ids: &[SessionId], count: u32) -> Steps {
+    let mut keys: Vec<Key> = ids.iter().map(|id| *id.as_bytes()).collect();
+    keys.sort_unstable();
+    let bare = Loop::open(&folder.path().join("bare.redb"), false, CACHE_BYTES, &keys);
+    let key = || *pick(ids).as_bytes();
+    Steps {
+        load: step(count * 10, async || drop(bare.get(&key()))).await,
+        commit: step(count, || bare.put(key(), Touching::One)).await,
+        list: step(count / 10, async || drop(bare.page(&key(), 100))).await,
+    }
+}
+
+/// The mean time of reading any page of the file.
+fn page_of(path: &Path, count: u32) -> f64 {
+    const PAGE: u64 = 4096;
+    let file = File::open(path).expect("a file");
+    let pages = file.metadata().expect("its length").len() / PAGE;
+    let mut page = [0; PAGE as usize];
+    let start = Instant::now();
+    for _ in 0..count {
+        let place = rand::rng().random_range(0..pages) * PAGE;
+        file.read_exact_at(&mut page, place).expect("a page");
+    }
+    start.elapsed().as_secs_f64() * 1e6 / f64::from(count)
+}
+
+/// Means of `count` times `op`.
+async fn step<O: Future<Output = ()>>(count: u32, op: impl FnMut() -> O) -> Step {
+    let (reads, writes) = calls();
+    let microseconds = load::latency(count, op).await;
+    let (after_reads, after_writes) = calls();
+    let mean = |before: u64, after: u64| bytes(after - before) / f64::from(count);
+    Step { microseconds, reads: mean(reads, after_reads), writes: mean(writes, after_writes) }
+}
+
+/// What this process has called so far to read and to write.
+fn calls() -> (u64, u64) {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let field = |name: &str| {
+        io.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0)
+    };
+    (field("syscr:"), field("syscw:"))
 }
 
 fn pick(ids: &[SessionId]) -> SessionId {

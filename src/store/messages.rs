@@ -276,7 +276,7 @@ pub struct Stats {
     pub records: u64,
     /// Bytes of these records.
     pub stored_bytes: u64,
-    /// Size of the file, if it is one.
+    /// What the file takes of the disk, if it is one: its length, or less where it has holes.
     pub file_bytes: Option<u64>,
     /// Bytes of the file that are free for reuse.
     pub free_bytes: Option<u64>,

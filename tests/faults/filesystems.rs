@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -234,6 +234,86 @@ async fn rule_19_a_file_that_was_closed_is_ended_and_purged_once_the_disk_is_ful
             assert!(found == world, "{what:?}");
             store.close().await.unwrap();
         }
+    }
+}
+
+/// Less than a region, and more than one.
+const SIZES: [u64; 2] = [1, (128 << 20) + 1];
+
+/// A file of so many bytes whose end is a hole, and what is in it.
+async fn file_with_a_hole(mount: &Mount, store: &RedbStore, clock: &Clock, len: u64) -> World {
+    let mut world = World { ring_version: 1, sessions: BTreeMap::new() };
+    let mut lane = Lane::new(1);
+    while hole_of(mount) < 16 << 20 || fs::metadata(mount.path()).unwrap().len() < len {
+        let user = Some(format!("user{}", world.sessions.len() % 40));
+        let action = lane.create_of(user, 60_000);
+        action.run(store, clock).await.unwrap();
+        action.apply(&mut world);
+    }
+    world
+}
+
+/// Bytes that the file has no blocks for.
+fn hole_of(mount: &Mount) -> u64 {
+    let meta = fs::metadata(mount.path()).unwrap();
+    meta.len().saturating_sub(meta.blocks() * 512)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_19_a_hole_that_the_disk_cannot_fill_any_more_ends_no_service() {
+    for (len, exclusive) in SIZES.into_iter().zip([false, true]) {
+        let Some(mount) = Mount::new("size=640m") else { return };
+        let clock = Clock::manual(START);
+        let builder = RedbStore::builder(mount.path()).clock(clock.clone()).without_sweeping();
+        let builder = builder.keep_ended(Duration::ZERO);
+        let store = if exclusive { builder.exclusive() } else { builder }.open().unwrap();
+        let mut world = file_with_a_hole(&mount, &store, &clock, len).await;
+        // While nothing is written, so that the store does not see it coming.
+        let ballast = mount.fill();
+        for _ in 0..3 {
+            let refused = Lane::new(2).create().run(&store, &clock).await.unwrap_err();
+            assert!(refused.is_full(), "{refused:?}");
+        }
+        let ids: Vec<_> = world.sessions.keys().copied().collect();
+        let mut endings: Vec<_> = ids[..50].iter().map(|id| Action::Destroy { id: *id }).collect();
+        endings.push(Action::ExpireUser { user: "user1".into(), except: None });
+        endings.push(Action::Rotate { version: 2 });
+        endings.push(Action::Purge);
+        for action in endings {
+            let done = action.run(&store, &clock).await;
+            assert!(done.is_ok(), "{}, exclusive: {exclusive}: {done:?}", action.kind());
+            action.apply(&mut world);
+        }
+        fs::remove_file(ballast).unwrap();
+        let since = Instant::now();
+        while let Err(error) = Lane::new(2).create_of(None, 60_000).run(&store, &clock).await {
+            assert!(since.elapsed() < BACK_WITHIN, "{error:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_19_a_disk_that_fills_up_leaves_no_hole_in_the_file() {
+    for len in SIZES {
+        let Some(mount) = Mount::new("size=640m") else { return };
+        let clock = Clock::manual(START);
+        let store = RedbStore::builder(mount.path()).clock(clock.clone()).open().unwrap();
+        file_with_a_hole(&mount, &store, &clock, len).await;
+        let ballast = fs::File::create(mount.0.path().join("ballast")).unwrap();
+        let free = rustix::fs::statvfs(mount.0.path()).unwrap();
+        let most = free.f_bavail * free.f_frsize;
+        // Room enough for the hole, and too little for another leap.
+        let ballast_bytes = most - hole_of(&mount) - (8 << 20);
+        let plain = rustix::fs::FallocateFlags::empty();
+        rustix::fs::fallocate(&ballast, plain, 0, ballast_bytes).unwrap();
+        let mut lane = Lane::new(2);
+        lane.create().run(&store, &clock).await.unwrap();
+        assert_eq!(hole_of(&mount), 0);
+        mount.fill();
+        lane.create().run(&store, &clock).await.unwrap();
+        store.close().await.unwrap();
     }
 }
 

@@ -158,7 +158,7 @@ impl RedbStoreBuilder {
         self
     }
 
-    /// Past this size, new and growing sessions are refused with `is_full()`; others are served.
+    /// Once the file takes so much of the disk, new and growing sessions are refused with `is_full()`; others are served.
     /// Default: 8 GiB.
     pub fn max_file_bytes(mut self, bytes: u64) -> Self {
         self.config.max_file_bytes = bytes;

@@ -145,8 +145,6 @@ impl Opener {
     fn open_file(&self) -> Result<Database> {
         loop {
             let file = self.checked_file()?;
-            space::fill_holes(&file);
-            self.growth.keep_room(&file);
             let looked_at = inode(file.metadata());
             let backend = self.backend(file)?;
             let database = self.database(|builder| builder.create_with_backend(backend))?;
@@ -158,9 +156,12 @@ impl Opener {
     }
 
     fn backend(&self, file: File) -> Result<Grown<FileBackend>> {
-        let clone = file.try_clone().map_err(|error| self.io("opened", error))?;
+        let clone = || file.try_clone().map_err(|error| self.io("opened", error));
+        let own = clone()?;
+        self.growth.of(clone()?);
+        self.growth.is_doubtful(&self.path);
         let backend = FileBackend::new(file).map_err(failure::before_commit)?;
-        let grown = Grown::new(backend, Some(clone), self.growth.clone());
+        let grown = Grown::new(backend, Some(own), self.growth.clone());
         Ok(if self.verify { grown.telling(&self.progress) } else { grown })
     }
 

@@ -50,7 +50,8 @@
 //!
 //! # Size
 //!
-//! The file grows by 32 MiB at a time: [`regions`]. IDs are random, so that pages are about two
+//! The file grows by 128 MiB at a time, as a hole that gets its blocks shortly before its pages are
+//! written: [`regions`], [`space`]. IDs are random, so that pages are about two
 //! thirds full after arrivals, and 60 % where sessions also leave: each byte of a row costs 1.6 in
 //! the file. A purge that packed pages full would not help, since the next arrival in a full page
 //! splits it: in a model of such a tree they are 62 % full as they are, and 61 % if each purge

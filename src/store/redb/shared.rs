@@ -12,7 +12,7 @@ use super::builder::Config;
 use super::file::Opener;
 use super::queue::{Job, Queue};
 use super::snapshot::{Snapshot, Snapshots};
-use super::{failure, queue};
+use super::{failure, queue, space};
 use crate::error::{Error, Kind, Result};
 use crate::keyring::KeyRing;
 use crate::store::events::Hub;
@@ -154,7 +154,7 @@ impl Shared {
             crate::meter::standing(&crate::meter::Standing {
                 queued: self.queue.len(),
                 snapshot_age: snapshot.map(|(age, _)| age),
-                file_bytes: std::fs::metadata(&self.config.opener.path).map(|file| file.len()).ok(),
+                file_bytes: space::size_of(&self.config.opener.path),
                 records: snapshot.and_then(|(_, records)| records),
             });
         }
@@ -186,8 +186,8 @@ impl Shared {
 
     /// The file's bound, if the file has reached it.
     pub(super) fn file_is_full(&self) -> Option<u64> {
-        let len = std::fs::metadata(&self.config.opener.path).map_or(0, |meta| meta.len());
-        (len >= self.config.max_file_bytes).then_some(self.config.max_file_bytes)
+        let size = space::size_of(&self.config.opener.path).unwrap_or_default();
+        (size >= self.config.max_file_bytes).then_some(self.config.max_file_bytes)
     }
 
     /// Whether the disk may have no room for a larger file.

@@ -1,18 +1,21 @@
 //! Room on the disk: taken ahead of the file's growth, and kept for ending sessions.
 //!
-//! redb lets a file grow by half-empty leaps and leaves holes in it; a page that is written into a
-//! hole of a full disk fails in the middle of a commit, whose outcome is unknown then. So the file
-//! is given its blocks as it grows ([`Grown`]), and a disk without room refuses the growth, which
-//! is before the commit: nothing was changed, and everybody is told so. A file that is not grown
-//! needs no more blocks, whatever else fills the disk.
+//! redb lets a file grow by leaps of up to a [region](super::regions), and a page that is written
+//! into a hole of a full disk fails in the middle of a commit, whose outcome is unknown then. So the
+//! file is given its blocks ahead of its pages, [`STEP`] at a time ([`Grown`]), and a disk without
+//! room refuses them before the commit: nothing was changed, and everybody is told so.
+//!
+//! Once the disk may have no room for what is left of the leap and another one, all of the file gets
+//! its blocks at once ([`Growth::is_doubtful`]), and needs no more whatever else fills the disk. From
+//! then on a change that is not an ending is committed only if [`RESERVE_PAGES`] stay free in the
+//! file besides it, and closing does not cut the file off ([`Growth::freeze`]). Logging out, ending,
+//! purging and changing keys may use those, a few at a time; their pages are free again with the
+//! next commit. If the disk was filled so quickly, or while nothing was written, that the file did
+//! not get all its blocks, only they are carried out, with what is left of the last step.
 //!
 //! redb copies each page it changes, so that ending a session needs free pages too, and a file that
-//! was closed has none: redb cuts it off at its last page in use. So the file has blocks beyond its
-//! end, for the next leap ([`Growth::keep_room`]): what else fills the disk does not get them. Once the
-//! disk may have no room for another leap, a change that is not an ending is committed only if
-//! [`RESERVE_PAGES`] stay free in the file besides it, and closing does not cut the file off
-//! ([`Growth::freeze`]). Logging out, ending, purging and changing keys may use those, a few at a
-//! time; their pages are free again with the next commit.
+//! was closed has none: redb cuts it off at its last page in use. So it is closed with blocks beyond
+//! its end, for the next leap ([`Growth::keep_room`]): what else fills the disk does not get them.
 //!
 //! This does not help on filesystems that copy what is written over (btrfs, ZFS), nor where there
 //! is no `fallocate`: there a full disk is met in the commit, as an unknown outcome.
@@ -20,10 +23,12 @@
 use std::fs::File;
 use std::io;
 use std::ops::Bound;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use redb::{BackendError, StorageBackend};
 
 use super::regions::{PAGE_BYTES, region_bytes};
@@ -39,7 +44,11 @@ const MARGIN: u64 = 1 << 20;
 /// The least that a file has beyond its end, where the disk has room.
 const LEAST_ROOM: u64 = 1 << 20;
 /// Where more than this would be needed, which only files of another layout do, there is none.
-const MOST_ROOM: u64 = 64 << 20;
+const MOST_ROOM: u64 = 160 << 20;
+/// How far ahead of the page that is written the file has blocks.
+const STEP: u64 = 32 << 20;
+/// Beyond any end: all of the file has blocks.
+const ALL: u64 = u64::MAX;
 
 /// How a file grows. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +63,17 @@ struct State {
     /// Whether the header was written since then.
     published: AtomicBool,
     frozen: AtomicBool,
+    /// Whether the disk was found to be nearly full: the file gets all blocks of a leap at once,
+    /// and does not give back any.
+    doubtful: AtomicBool,
+    /// Whether it is being closed, which cuts it off.
+    closing: AtomicBool,
+    /// Whether the disk had no room for all the blocks of the file.
+    has_holes: AtomicBool,
+    /// Up to where the file was given blocks since it was opened.
+    given: AtomicU64,
+    /// `None` if the bytes are in no file, or not yet.
+    file: Mutex<Option<File>>,
     /// What the file grows by once it has one region; 0 if that is not known yet.
     region: AtomicU64,
     /// Whether the file is a copy that nobody writes to.
@@ -70,20 +90,61 @@ impl Growth {
         if self.0.is_copy { Self::of_a_copy() } else { Self::default() }
     }
 
-    /// Whether the file may not be able to grow.
+    /// The file it is about from now on.
+    pub(super) fn of(&self, file: File) {
+        self.0.region.store(region_bytes(&file).unwrap_or_default(), Ordering::Release);
+        self.0.given.store(0, Ordering::Release);
+        self.0.closing.store(false, Ordering::Release);
+        *self.0.file.lock() = Some(file);
+    }
+
+    /// Whether the file may not be able to grow. If so, it is given all the blocks it has not yet,
+    /// as far as they are to be had.
     pub(super) fn is_doubtful(&self, path: &Path) -> bool {
         let leap = match self.0.region.load(Ordering::Acquire) {
             0 => LONGEST_LEAP,
             // What is left of one region, and another.
             region => region.saturating_mul(2).min(LONGEST_LEAP),
         };
-        self.0.failed.load(Ordering::Acquire) || !has_room(path, leap)
+        let failed = self.0.failed.load(Ordering::Acquire) || self.has_holes();
+        let is_doubtful = failed || !has_room(path, leap);
+        self.0.doubtful.store(is_doubtful, Ordering::Release);
+        if is_doubtful && !self.0.is_copy {
+            self.take_all();
+        }
+        is_doubtful
+    }
+
+    fn take_all(&self) {
+        let file = self.0.file.lock();
+        let Some((file, meta)) = file.as_ref().and_then(|file| Some((file, file.metadata().ok()?)))
+        else {
+            return;
+        };
+        // Another process may have cut it off, and let it grow again.
+        let is_whole = meta.blocks() * 512 >= meta.len();
+        let is_known = self.0.given.load(Ordering::Acquire) == ALL;
+        let filled = if is_whole && is_known { Ok(()) } else { allocate(file, 0, meta.len()) };
+        self.0.has_holes.store(filled.is_err(), Ordering::Release);
+        match filled {
+            Ok(()) => self.0.given.store(ALL, Ordering::Release),
+            Err(error) => tracing::debug!(%error, "the disk has no room for all of the file"),
+        }
+    }
+
+    /// Whether a disk that is nearly full has no room for pages that redb takes to be the file's.
+    pub(super) fn has_holes(&self) -> bool {
+        self.0.has_holes.load(Ordering::Acquire)
+    }
+
+    /// To be called before the file is closed, which cuts it off.
+    pub(super) fn close(&self) {
+        self.0.closing.store(true, Ordering::Release);
     }
 
     /// Takes `file` its room beyond the end, unless nobody will write to it.
     pub(super) fn keep_room(&self, file: &File) {
         let Some(region) = region_bytes(file).filter(|_| !self.0.is_copy) else { return };
-        self.0.region.store(region, Ordering::Release);
         let Ok(len) = file.metadata().map(|meta| meta.len()) else { return };
         let end = room_end(len, region);
         if end - len <= MOST_ROOM
@@ -129,10 +190,15 @@ impl Growth {
 
     fn noted<T>(&self, grown: io::Result<T>) -> io::Result<T> {
         self.0.failed.store(grown.is_err(), Ordering::Release);
-        if grown.is_err() && !self.0.published.load(Ordering::Acquire) {
+        self.refused(grown)
+    }
+
+    /// Notes a failure for want of room.
+    fn refused<T>(&self, taken: io::Result<T>) -> io::Result<T> {
+        if taken.is_err() && !self.0.published.load(Ordering::Acquire) {
             self.0.refused.store(true, Ordering::Release);
         }
-        grown
+        taken
     }
 }
 
@@ -161,16 +227,11 @@ fn allocate(_: &File, _: u64, _: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Fills the holes of a file that was copied, or made by an earlier version. If there is no room
-/// for that, it has to do as it is.
-pub(super) fn fill_holes(file: &File) {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(meta) = file.metadata() else { return };
-    if meta.blocks() * 512 < meta.len()
-        && let Err(error) = allocate(file, 0, meta.len())
-    {
-        tracing::warn!(%error, "the session file has holes, and the disk no room to fill them");
-    }
+/// What the file at `path` takes of the disk: its length, or less where it has holes. `None` if it
+/// cannot be looked at.
+pub(super) fn size_of(path: &Path) -> Option<u64> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some(meta.len().min(meta.blocks() * 512))
 }
 
 /// Up to where blocks are wanted: as far as redb grows a file of `len` bytes until it has
@@ -223,15 +284,42 @@ impl<B: StorageBackend> Grown<B> {
 
     fn grow(&self, len: u64, to: u64) -> io::Result<()> {
         let Some(file) = &self.file else { return self.backend.set_len(to) };
-        allocate(file, len, to).and_then(|()| self.backend.set_len(to))?;
-        self.growth.keep_room(file);
+        let state = &self.growth.0;
+        let at_once = if state.doubtful.load(Ordering::Acquire) { to } else { to.min(len + STEP) };
+        allocate(file, len, at_once).and_then(|()| self.backend.set_len(to))?;
+        if at_once < to {
+            state.given.fetch_min(len, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    /// Gives the file blocks for a page that ends there, and for those that follow.
+    fn give(&self, end: u64) -> io::Result<()> {
+        let state = &self.growth.0;
+        let given = state.given.load(Ordering::Acquire);
+        let Some(file) = &self.file else { return Ok(()) };
+        if end.saturating_add(LEAST_ROOM) <= given {
+            return Ok(());
+        }
+        let (from, len) = (given.min(end), self.backend.len()?.max(end));
+        let to = (end + STEP).min(len);
+        // Where there is no room for a step, there may be for the page.
+        if let Err(error) = allocate(file, from, to).or_else(|_| allocate(file, from, end)) {
+            state.has_holes.store(true, Ordering::Release);
+            return self.growth.refused(Err(error));
+        }
+        state.given.store(if to == len { ALL } else { to }, Ordering::Release);
         Ok(())
     }
 
     fn shrink(&self, len: u64, to: u64) -> io::Result<()> {
         self.backend.set_len(to)?;
-        if let Some(file) = self.file.as_ref().filter(|_| to < len) {
+        let Some(file) = self.file.as_ref().filter(|_| to < len) else { return Ok(()) };
+        let closing = self.growth.0.closing.load(Ordering::Acquire);
+        if closing || self.growth.0.doubtful.load(Ordering::Acquire) {
             self.growth.keep_former_room(file, len, to);
+        }
+        if closing {
             self.growth.keep_room(file);
         }
         Ok(())
@@ -265,6 +353,7 @@ impl<B: StorageBackend> StorageBackend for Grown<B> {
         if offset == 0 {
             self.growth.0.published.store(true, Ordering::Release);
         }
+        self.give(offset + data.len() as u64)?;
         self.backend.write(offset, data)
     }
 

@@ -157,6 +157,7 @@ impl Writer<'_> {
         if self.shared.growth_is_doubtful() {
             growth.freeze();
         }
+        growth.close();
         let closed = match self.shared.withdraw_file() {
             Some(file) => match alone_within(self.shared.config.wait, file) {
                 Ok(file) => {
@@ -206,7 +207,8 @@ impl Writer<'_> {
         if others.is_empty() && touches.is_empty() {
             return result;
         }
-        if self.no_room_until.is_some_and(|until| Instant::now() < until) {
+        let is_full = self.no_room_until.is_some_and(|until| Instant::now() < until);
+        if is_full || self.shared.config.opener.growth.has_holes() {
             let full = Error::new(Kind::Full, "the disk is full");
             Answers::to(others).send(Some(&full));
             return result;

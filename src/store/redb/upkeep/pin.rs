@@ -19,8 +19,8 @@ use parking_lot::Mutex;
 use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTransaction};
 
-use super::super::failure;
 use super::super::file::{OpenedBy, Opener};
+use super::super::{failure, space};
 use super::progress::Progress;
 use super::view::{Head, View};
 use crate::error::{Error, Result};
@@ -183,7 +183,7 @@ impl Brake {
     }
 
     fn len(&self) -> u64 {
-        std::fs::metadata(&self.opener.path).map_or(0, |meta| meta.size())
+        space::size_of(&self.opener.path).unwrap_or_default()
     }
 
     /// Failing to is no reason to stop reading.
