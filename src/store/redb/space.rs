@@ -125,10 +125,18 @@ impl Growth {
         let is_whole = meta.blocks() * 512 >= meta.len();
         let is_known = self.0.given.load(Ordering::Acquire) == ALL;
         let filled = if is_whole && is_known { Ok(()) } else { allocate(file, 0, meta.len()) };
-        self.0.has_holes.store(filled.is_err(), Ordering::Release);
         match filled {
-            Ok(()) => self.0.given.store(ALL, Ordering::Release),
-            Err(error) => tracing::debug!(%error, "the disk has no room for all of the file"),
+            Ok(()) => {
+                self.0.given.store(ALL, Ordering::Release);
+                self.0.has_holes.store(false, Ordering::Release);
+            }
+            Err(error) => self.leave_hole(&error),
+        }
+    }
+
+    fn leave_hole(&self, error: &io::Error) {
+        if !self.0.has_holes.swap(true, Ordering::AcqRel) {
+            tracing::warn!(%error, "the session file has holes, and the disk no room to fill them");
         }
     }
 
@@ -305,7 +313,7 @@ impl<B: StorageBackend> Grown<B> {
         let to = (end + STEP).min(len);
         // Where there is no room for a step, there may be for the page.
         if let Err(error) = allocate(file, from, to).or_else(|_| allocate(file, from, end)) {
-            state.has_holes.store(true, Ordering::Release);
+            self.growth.leave_hole(&error);
             return self.growth.refused(Err(error));
         }
         state.given.store(if to == len { ALL } else { to }, Ordering::Release);
