@@ -156,9 +156,9 @@ impl Opener {
     }
 
     fn backend(&self, file: File) -> Result<Grown<FileBackend>> {
-        let clone = || file.try_clone().map_err(|error| self.io("opened", error));
-        let own = clone()?;
-        self.growth.of(clone()?);
+        let own = file.try_clone().map_err(|error| self.io("opened", error))?;
+        let own = Arc::new(own);
+        self.growth.attach(&own);
         self.growth.is_doubtful(&self.path);
         let backend = FileBackend::new(file).map_err(failure::before_commit)?;
         let grown = Grown::new(backend, Some(own), self.growth.clone());

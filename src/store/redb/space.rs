@@ -22,17 +22,18 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Bound;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use redb::{BackendError, StorageBackend};
 
 use super::regions::{PAGE_BYTES, region_bytes};
-use super::upkeep::Progress;
+
+mod grown;
+
+pub(super) use grown::Grown;
 
 /// Free pages of the file that only what makes room may use.
 pub(super) const RESERVE_PAGES: u64 = 128;
@@ -72,8 +73,9 @@ struct State {
     has_holes: AtomicBool,
     /// Up to where the file was given blocks since it was opened.
     given: AtomicU64,
-    /// `None` if the bytes are in no file, or not yet.
-    file: Mutex<Option<File>>,
+    /// Open as long as the database is: its locks are those of the file, too. Gone before and after
+    /// that, and where the bytes are in no file.
+    file: Mutex<Weak<File>>,
     /// What the file grows by once it has one region; 0 if that is not known yet.
     region: AtomicU64,
     /// Whether the file is a copy that nobody writes to.
@@ -91,11 +93,11 @@ impl Growth {
     }
 
     /// The file it is about from now on.
-    pub(super) fn of(&self, file: File) {
-        self.0.region.store(region_bytes(&file).unwrap_or_default(), Ordering::Release);
+    pub(super) fn attach(&self, file: &Arc<File>) {
+        self.0.region.store(region_bytes(file).unwrap_or_default(), Ordering::Release);
         self.0.given.store(0, Ordering::Release);
         self.0.closing.store(false, Ordering::Release);
-        *self.0.file.lock() = Some(file);
+        *self.0.file.lock() = Arc::downgrade(file);
     }
 
     /// Whether the file may not be able to grow. If so, it is given all the blocks it has not yet,
@@ -110,21 +112,18 @@ impl Growth {
         let is_doubtful = failed || !has_room(path, leap);
         self.0.doubtful.store(is_doubtful, Ordering::Release);
         if is_doubtful && !self.0.is_copy {
-            self.take_all();
+            self.fill_holes();
         }
         is_doubtful
     }
 
-    fn take_all(&self) {
-        let file = self.0.file.lock();
-        let Some((file, meta)) = file.as_ref().and_then(|file| Some((file, file.metadata().ok()?)))
-        else {
-            return;
-        };
+    fn fill_holes(&self) {
+        let Some(file) = self.0.file.lock().upgrade() else { return };
+        let Ok(meta) = file.metadata() else { return };
         // Another process may have cut it off, and let it grow again.
         let is_whole = meta.blocks() * 512 >= meta.len();
         let is_known = self.0.given.load(Ordering::Acquire) == ALL;
-        let filled = if is_whole && is_known { Ok(()) } else { allocate(file, 0, meta.len()) };
+        let filled = if is_whole && is_known { Ok(()) } else { allocate(&file, 0, meta.len()) };
         match filled {
             Ok(()) => {
                 self.0.given.store(ALL, Ordering::Release);
@@ -269,135 +268,6 @@ pub(super) fn forget_pages(path: &Path) {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn forget_pages(_: &Path) {}
 
-/// A backend whose file gets its blocks as it grows.
-#[derive(Debug)]
-pub(super) struct Grown<B> {
-    backend: B,
-    /// `None` if the bytes are in no file.
-    file: Option<File>,
-    growth: Growth,
-    /// Where all of the file is to be read.
-    progress: Option<Progress>,
-}
-
-impl<B: StorageBackend> Grown<B> {
-    pub(super) fn new(backend: B, file: Option<File>, growth: Growth) -> Self {
-        Self { backend, file, growth, progress: None }
-    }
-
-    /// The same, which tells `progress` what is read.
-    pub(super) fn telling(self, progress: &Progress) -> Self {
-        Self { progress: Some(progress.clone()), ..self }
-    }
-
-    fn grow(&self, len: u64, to: u64) -> io::Result<()> {
-        let Some(file) = &self.file else { return self.backend.set_len(to) };
-        let state = &self.growth.0;
-        let at_once = if state.doubtful.load(Ordering::Acquire) { to } else { to.min(len + STEP) };
-        allocate(file, len, at_once).and_then(|()| self.backend.set_len(to))?;
-        if at_once < to {
-            state.given.fetch_min(len, Ordering::AcqRel);
-        }
-        Ok(())
-    }
-
-    /// Gives the file blocks for a page that ends there, and for those that follow.
-    fn give(&self, end: u64) -> io::Result<()> {
-        let state = &self.growth.0;
-        let given = state.given.load(Ordering::Acquire);
-        let Some(file) = &self.file else { return Ok(()) };
-        if end.saturating_add(LEAST_ROOM) <= given {
-            return Ok(());
-        }
-        let (from, len) = (given.min(end), self.backend.len()?.max(end));
-        let to = (end + STEP).min(len);
-        // Where there is no room for a step, there may be for the page.
-        if let Err(error) = allocate(file, from, to).or_else(|_| allocate(file, from, end)) {
-            self.growth.leave_hole(&error);
-            return self.growth.refused(Err(error));
-        }
-        state.given.store(if to == len { ALL } else { to }, Ordering::Release);
-        Ok(())
-    }
-
-    fn shrink(&self, len: u64, to: u64) -> io::Result<()> {
-        self.backend.set_len(to)?;
-        let Some(file) = self.file.as_ref().filter(|_| to < len) else { return Ok(()) };
-        let closing = self.growth.0.closing.load(Ordering::Acquire);
-        if closing || self.growth.0.doubtful.load(Ordering::Acquire) {
-            self.growth.keep_former_room(file, len, to);
-        }
-        if closing {
-            self.growth.keep_room(file);
-        }
-        Ok(())
-    }
-}
-
-impl<B: StorageBackend> StorageBackend for Grown<B> {
-    fn len(&self) -> io::Result<u64> {
-        self.backend.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if let Some(progress) = &self.progress {
-            progress.read(out.len())?;
-        }
-        self.backend.read(offset, out)
-    }
-
-    fn set_len(&self, to: u64) -> io::Result<()> {
-        self.growth.check_frozen()?;
-        let len = self.backend.len()?;
-        if to > len { self.growth.noted(self.grow(len, to)) } else { self.shrink(len, to) }
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.backend.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.growth.check_frozen()?;
-        if offset == 0 {
-            self.growth.0.published.store(true, Ordering::Release);
-        }
-        self.give(offset + data.len() as u64)?;
-        self.backend.write(offset, data)
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.backend.close()
-    }
-
-    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.backend.try_lock_range(start, end)
-    }
-
-    fn try_lock_shared_range(
-        &self,
-        start: Bound<u64>,
-        end: Bound<u64>,
-    ) -> Result<bool, BackendError> {
-        self.backend.try_lock_shared_range(start, end)
-    }
-
-    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.backend.lock_range(start, end)
-    }
-
-    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.backend.lock_shared_range(start, end)
-    }
-
-    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.backend.unlock_range(start, end)
-    }
-
-    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.backend.query_lock_range(start, end)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -413,47 +283,5 @@ mod tests {
         // What is left of a region may not be enough for an ending.
         assert_eq!(room_end(2 * REGION, REGION), PAGE + 3 * REGION);
         assert!(room_end(PAGE, REGION) > LEAST_ROOM);
-    }
-
-    /// A disk without room for a longer file.
-    #[derive(Debug)]
-    struct Full;
-
-    impl StorageBackend for Full {
-        fn len(&self) -> io::Result<u64> {
-            Ok(PAGE)
-        }
-
-        fn read(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn set_len(&self, _: u64) -> io::Result<()> {
-            Err(io::ErrorKind::StorageFull.into())
-        }
-
-        fn sync_data(&self) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn rule_19_a_commit_is_refused_only_if_nobody_can_have_seen_it() {
-        let growth = Growth::default();
-        let file = Grown::new(Full, None, growth.clone());
-        growth.watch();
-        assert!(!growth.was_refused());
-        file.write(PAGE, &[0]).unwrap();
-        file.set_len(2 * PAGE).unwrap_err();
-        assert!(growth.was_refused());
-        // Once the header is on its way, it may have landed.
-        growth.watch();
-        file.write(0, &[0]).unwrap();
-        file.set_len(2 * PAGE).unwrap_err();
-        assert!(!growth.was_refused());
     }
 }
