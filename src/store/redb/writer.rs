@@ -6,10 +6,7 @@
 //! carried out joins it, since the syncs of a commit cost the same for one as for a thousand.
 //! Nobody is answered before the commit.
 //!
-//! After an I/O error redb refuses everything on its handle, for ever. The writer then closes it
-//! and opens the file again: once right away, for which readers and what is queued wait, then with
-//! a growing pause between attempts, in which whoever asks gets an error at once. When the fault is
-//! gone service goes on. A panic of redb's is treated the same.
+//! After an I/O error, or a panic of redb's, the file is opened again: [`reopening`].
 //!
 //! What a commit came to that failed half-way stays unknown to whoever waits for it: another
 //! process may have committed before the file is open again, so that its rows do not tell for
@@ -19,7 +16,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use redb::{Durability as RedbDurability, WriteTransaction};
@@ -37,6 +33,10 @@ use crate::meter;
 use crate::store::{Access, Op, Sweep, Swept};
 use crate::watch;
 
+mod reopening;
+
+use reopening::{alone_within, still_read};
+
 /// Most jobs in one transaction.
 const MAX_BATCH: usize = 4096;
 /// Records one step of the store's own sweeping looks at; its time is bounded too.
@@ -48,14 +48,10 @@ const SHARE: u32 = 2;
 /// How long a commit is held back for those who lost a compare-and-set to try again.
 const SECOND_CHANCE: Duration = Duration::from_micros(500);
 const MAX_CHANCES: usize = 4;
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Most endings in one transaction, and most rows that one removes, where pages are scarce.
 const FEW: usize = 32;
 /// How long it is taken for granted that a full disk is full: finding out costs a reopening.
 const NO_ROOM: Duration = Duration::from_millis(500);
-/// How long a call of another thread's on a handle that failed may go on.
-const LONGEST_CALL: Duration = Duration::from_millis(50);
 
 /// Runs until the store is closed.
 pub(super) fn run(shared: &Arc<Shared>) {
@@ -413,84 +409,6 @@ impl Writer<'_> {
         self.next_sweep = pause.map(|pause| Instant::now() + pause);
         written
     }
-
-    /// Closes the file and opens it again, until that succeeds or the store is closed.
-    ///
-    /// The first attempt is made at once, and what is queued waits for it: most faults (a disk
-    /// that filled up and is read from) leave a file that opens.
-    fn reopen(&mut self, cause: &Error) {
-        let span = watch::reopen();
-        let _inside = span.enter();
-        tracing::warn!(error = %cause, "the session file is being reopened");
-        self.unflushed = None;
-        self.shared.give_up(self.openings);
-        let mut failed = self.shared.withdraw_file();
-        let mut pause = FIRST_PAUSE;
-        let mut attempts: u64 = 0;
-        loop {
-            attempts += 1;
-            let opened = shielded(|| self.try_to_reopen(&mut failed));
-            self.shared.retrying.store(opened.is_err(), Ordering::Release);
-            let error = match opened {
-                Ok(()) => {
-                    span.record("attempts", attempts);
-                    return tracing::info!("the session file is open again");
-                }
-                Err(error) => {
-                    Error::unavailable("the session file cannot be reopened").with_source(error)
-                }
-            };
-            self.shared.queue.pause(pause, &error);
-            if self.shared.queue.is_closing() {
-                return;
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    /// Closes `failed`, unless that is done, and opens the file.
-    fn try_to_reopen(&mut self, failed: &mut Option<Arc<OpenFile>>) -> Result<()> {
-        if let Some(file) = failed.take() {
-            match alone_within(LONGEST_CALL, file) {
-                Ok(file) => {
-                    // Nobody begins another snapshot on that handle; this one keeps it in memory.
-                    self.shared.snapshots.withdraw();
-                    // All it still does is to let go of its locks.
-                    drop(file);
-                }
-                Err(file) => {
-                    *failed = Some(file);
-                    return Err(still_read());
-                }
-            }
-        }
-        let database = self.shared.config.opener.open_again()?;
-        self.openings += 1;
-        self.shared.lend_file(self.openings, database);
-        Ok(())
-    }
-}
-
-/// Waits until no other thread is in a call on `file`.
-///
-/// Until then its locks are held. redb, opening the file beside that, would take it for one that
-/// is in use and so consistent, and would not look at what a failed sync has left of it.
-fn alone_within(wait: Duration, file: Arc<OpenFile>) -> Result<OpenFile, Arc<OpenFile>> {
-    let until = Instant::now() + wait;
-    let mut tried = Arc::try_unwrap(file);
-    loop {
-        match tried {
-            Err(file) if Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(1));
-                tried = Arc::try_unwrap(file);
-            }
-            tried => return tried,
-        }
-    }
-}
-
-fn still_read() -> Error {
-    Error::unavailable("the session file is still being read")
 }
 
 /// Why a transaction was not committed, and whether the handle is of no more use.
