@@ -125,17 +125,17 @@ async fn rule_13_what_is_past_its_date_is_not_found() {
     // A save moves the date, in both directions.
     short.expiry_date += HOUR;
     store.save(&short).await.unwrap();
-    let deadline = Timestamp::from(SystemTime::from(short.expiry_date));
-    clock.set(Timestamp::from_millis(deadline.as_millis() - 1));
+    let deadline = |record: &Record| Timestamp::from(SystemTime::from(record.expiry_date));
+    clock.set(Timestamp::from_millis(deadline(&short).as_millis() - 1));
     assert_eq!(store.load(&short.id).await.unwrap(), Some(short.clone()));
-    clock.set(deadline);
+    clock.set(deadline(&short));
     assert_eq!(store.load(&short.id).await.unwrap(), None);
     assert!(store.save(&short).await.is_err());
 
     clock.set(start);
     short.expiry_date -= HOUR + HOUR / 2;
     store.save(&short).await.unwrap();
-    clock.set(start.saturating_add(HOUR / 2));
+    clock.set(deadline(&short));
     assert_eq!(store.load(&short.id).await.unwrap(), None);
 
     let mut over = record(HOUR);
