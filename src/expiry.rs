@@ -147,10 +147,28 @@ const fn days(n: u64) -> Duration {
     hours(n * 24)
 }
 
+/// A request asks up to twice, and no deadline is finer than this clock: it costs 4 ns where the
+/// precise one costs 38.
+#[cfg(target_os = "linux")]
+fn system_now() -> Timestamp {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    match Duration::try_from(now) {
+        Ok(since_epoch) => Timestamp(millis(since_epoch)),
+        // Before the epoch.
+        Err(_) => SystemTime::now().into(),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn system_now() -> Timestamp {
+    SystemTime::now().into()
+}
+
 /// Where a store, and everything above it, reads the time.
 ///
-/// The system's by default. A test sets its own and moves it by hand; see
-/// [`testing`](crate::testing).
+/// The system's by default, on Linux as of its last tick: up to 10 ms ago, 4 on most kernels, and
+/// the same for all processes. Whoever compares its instants with those of another source allows
+/// for that. A test sets its own clock and moves it by hand; see [`testing`](crate::testing).
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Option<Arc<AtomicI64>>);
 
@@ -169,7 +187,7 @@ impl Clock {
     /// The time it is.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            None => SystemTime::now().into(),
+            None => system_now(),
             Some(millis) => Timestamp(millis.load(Ordering::SeqCst)),
         }
     }

@@ -22,8 +22,8 @@ type Ring = Arc<Mutex<HashMap<String, SystemTime>>>;
 /// Rotates, and notes until when the former keys verify.
 fn rotate(file: &Path, ring: &Ring) {
     let seconds = format!("{}s", RETIRE_AFTER.as_secs());
-    // No key's time is over before this.
-    let earliest = SystemTime::now() + RETIRE_AFTER - Duration::from_millis(1);
+    // No key's time is over before this: the clock of keys is as of the last tick.
+    let earliest = SystemTime::now() + RETIRE_AFTER - Duration::from_millis(11);
     let said = tool_says(file, &["key", "rotate", "--retire-after", &seconds, "--yes", "--json"]);
     for key in json(&said).as_array().unwrap().iter().filter(|key| key["state"] == "retiring") {
         let id = key["id"].as_str().unwrap().to_owned();
