@@ -18,6 +18,9 @@ use crate::peers::{self, Redis, SQLX_DEFAULT};
 use crate::report::{Goal, Report, Rounds};
 use crate::{Effort, load};
 
+/// Clients that keep the processors busy, and not the disk alone.
+const MANY: usize = 256;
+
 /// Of ours and of the bare loop.
 pub(crate) const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
@@ -67,11 +70,11 @@ impl Pair {
         update_any(&self.store, &self.ids, clients, time).await
     }
 
-    async fn bare_updates(&self, clients: usize, time: Duration) -> f64 {
+    async fn bare_updates(&self, clients: usize, time: Duration, touching: Touching) -> f64 {
         let (bare, ids) = (self.bare.clone(), self.ids.clone());
         load::rate(clients, time, move |client, _| {
             let (bare, id) = (bare.clone(), pick(&ids, client, clients));
-            async move { bare.put(*id.as_bytes(), Touching::One).await }
+            async move { bare.put(*id.as_bytes(), touching).await }
         })
         .await
     }
@@ -134,13 +137,21 @@ fn against_bare(report: &mut Report, effort: Effort, rows: usize, name: &str, ex
     let clients: &[usize] = effort.pick(&[1, 16, 64, 256, 1024], &[1, 64]);
     let place = format!("{name}, {}", mode(exclusive));
     for &clients in clients {
-        let mut rounds = Rounds::default();
+        let [mut rounds, mut reading] = [(); 2].map(|()| Rounds::default());
         for _ in 0..rounds_wanted {
             let ours = runtime.block_on(pair.updates(clients, time));
-            rounds.add(ours, runtime.block_on(pair.bare_updates(clients, time)));
+            let bare = |touching| runtime.block_on(pair.bare_updates(clients, time, touching));
+            rounds.add(ours, bare(Touching::One));
+            if clients >= MANY {
+                reading.add(ours, bare(Touching::OneRead));
+            }
         }
         let measure = format!("update, {clients} clients, {place}");
-        report.add(rounds.row(measure, "bare redb, one table", "1/s", Goal::AtLeast(0.9)));
+        report.add(rounds.row(&measure, "bare redb, one table", "1/s", Goal::AtLeast(0.9)));
+        if clients >= MANY {
+            let reference = "the same, reading the row first";
+            report.add(reading.row(measure, reference, "1/s", Goal::Report));
+        }
     }
     for &clients in clients {
         let mut rounds = Rounds::default();

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use fastsession::MemoryStore;
 
-use crate::apps::{floor, minimal, ours, plain};
+use crate::apps::{floor, keeping, minimal, ours, plain};
 use crate::browser::Template;
 use crate::overhead::{self, KINDS};
 use crate::report::{Goal, Report, Rounds};
@@ -29,22 +29,23 @@ pub(crate) fn run(report: &mut Report, effort: Effort) {
     report.heading("Instructions a request, MemoryStore");
     let mut record = String::from(
         "# Instructions a request, by `cargo run --release -p fastsession-benches -- \
-         instructions`.\n# Overhead is ours less the bare router; least, that of a layer that can do no less.\n",
+         instructions`.\n# Overhead is ours less the bare router; least, that of a layer that can do no\n# less; keeping promises, that of one by hand which does what a session has to.\n",
     );
     for kind in &KINDS {
         let count = |app| count(app, kind.name, effort);
-        let counts = (count("bare"), count("floor"), count("ours"));
-        let (Some(bare), Some(floor), Some(ours)) = counts else {
+        let counts = (count("bare"), count("floor"), count("keeping"), count("ours"));
+        let (Some(bare), Some(floor), Some(keeping), Some(ours)) = counts else {
             report.skipped(kind.name, "callgrind failed");
             return;
         };
         let mut rounds = Rounds::default();
         rounds.add(ours, bare);
         report.add(rounds.row(kind.name, "bare router", "instructions", Goal::Report));
-        let (overhead, floor) = (ours - bare, floor - bare);
+        let [overhead, keeping, floor] = [ours, keeping, floor].map(|count| count - bare);
         let _ = writeln!(
             record,
-            "{:<30} ours {ours:>6.0}   bare {bare:>6.0}   overhead {overhead:>6.0}   least {floor:>6.0}",
+            "{:<30} ours {ours:>6.0}   bare {bare:>6.0}   overhead {overhead:>6.0}   least {floor:>6.0}   \
+             keeping promises {keeping:>6.0}",
             kind.name
         );
     }
@@ -83,11 +84,12 @@ pub(crate) fn requests(app: &str, kind: &str, count: &str) {
     load::single().block_on(async {
         let sessions = match app {
             "floor" => floor::router(),
+            "keeping" => keeping::router(),
             _ => ours::router(MemoryStore::new().expect("a store")),
         };
         let cookies = overhead::cookies(&sessions, kind.has_cookie).await;
         let mut app = match app {
-            "ours" | "floor" => sessions,
+            "ours" | "floor" | "keeping" => sessions,
             "least" => minimal::router(),
             _ => plain::router(),
         };

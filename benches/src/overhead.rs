@@ -18,7 +18,7 @@ use tower::Service;
 use tower_sessions::MemoryStore as TowerMemoryStore;
 
 use crate::Effort;
-use crate::apps::{self, floor, minimal, ours, plain};
+use crate::apps::{self, floor, keeping, minimal, ours, plain};
 use crate::browser::{Browser, Template};
 use crate::load;
 use crate::peers::{self, Redis};
@@ -78,24 +78,28 @@ fn memory(report: &mut Report, effort: Effort) {
     let runtime = load::single();
     let requests = effort.pick(20_000, 3_000);
     for kind in &KINDS {
-        let (mut rounds, mut least) = (Rounds::default(), Rounds::default());
+        let [mut rounds, mut least, mut keeping] = [(); 3].map(|()| Rounds::default());
         for _ in 0..effort.pick(21, 5) {
             // A store of its own for each round: new sessions add up.
             let ours = ours::router(MemoryStore::new().expect("a store"));
             let theirs = apps::tower_sessions::router(TowerMemoryStore::default());
-            let [ours, floor, theirs] = runtime.block_on(async {
+            let [ours, floor, kept, theirs] = runtime.block_on(async {
                 let ours = added(&ours, kind, requests).await;
                 let floor = added(&floor::router(), kind, requests).await;
-                [ours, floor, added(&theirs, kind, requests).await]
+                let kept = added(&keeping::router(), kind, requests).await;
+                [ours, floor, kept, added(&theirs, kind, requests).await]
             });
             rounds.add(ours, theirs);
             least.add(floor, theirs);
+            keeping.add(kept, theirs);
         }
         let measure = format!("MemoryStore: {}", kind.name);
         let reference = "tower-sessions MemoryStore, signed";
         report.add(rounds.row(measure, reference, "ns", Goal::AtMost(kind.goal)));
         let measure = format!("the least that any layer can do: {}", kind.name);
         report.add(least.row(measure, reference, "ns", Goal::Report));
+        let measure = format!("the least that keeps what a session promises: {}", kind.name);
+        report.add(keeping.row(measure, reference, "ns", Goal::Report));
     }
 }
 

@@ -17,7 +17,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Extension;
 use axum::http::header::{CACHE_CONTROL, COOKIE, SET_COOKIE, VARY};
-use axum::http::{HeaderValue, Request};
+use axum::http::{HeaderMap, HeaderValue, Request};
 use axum::response::Response;
 use axum::routing::get;
 use base64::Engine as _;
@@ -27,8 +27,8 @@ use tower::{Layer, Service};
 
 use super::next_value;
 
-const TOKEN: usize = 34;
-const NAME: &[u8] = b"sid=";
+pub(super) const TOKEN: usize = 34;
+pub(super) const NAME: &[u8] = b"sid=";
 /// `1.<key id>.`
 const BEFORE: &[u8] = b"1.0badc0de.";
 
@@ -38,18 +38,18 @@ pub(crate) fn router() -> Router {
         .route("/read", get(async |handle: Extension<Handle>| handle.read()))
         .route("/count", get(async |handle: Extension<Handle>| handle.count()))
         .route("/write", get(async |handle: Extension<Handle>| handle.write()));
-    super::with_the_others(router, &["/ignore", "/read", "/write"]).layer(Floor::default())
+    super::with_the_others(router, &["/ignore", "/read", "/write"]).layer(Layered::<Inner>::new())
 }
-
-#[derive(Clone, Default)]
-struct Floor(Arc<Shared>);
 
 #[derive(Default)]
-struct Shared {
+pub(crate) struct Shared {
     rows: RwLock<HashMap<[u8; 32], Arc<[u8]>>>,
-    /// Tokens drawn ahead, thirty at a time.
-    drawn: Mutex<Vec<u8>>,
+    drawn: Drawn,
 }
+
+/// Tokens drawn ahead, thirty at a time.
+#[derive(Default)]
+pub(super) struct Drawn(Mutex<Vec<u8>>);
 
 type Handle = Arc<Inner>;
 
@@ -60,9 +60,21 @@ pub(crate) struct Inner {
 }
 
 #[derive(Default)]
-struct Done {
-    asked: bool,
-    set_cookie: Option<String>,
+pub(super) struct Done {
+    pub(super) asked: bool,
+    pub(super) set_cookie: Option<String>,
+}
+
+impl Done {
+    pub(super) fn dress(&mut self, headers: &mut HeaderMap) {
+        if let Some(cookie) = self.set_cookie.take() {
+            headers.append(SET_COOKIE, HeaderValue::try_from(cookie).expect("a cookie"));
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        if self.asked {
+            headers.append(VARY, HeaderValue::from_static("cookie"));
+        }
+    }
 }
 
 impl Inner {
@@ -103,23 +115,28 @@ impl Inner {
     }
 
     fn begin(&self) -> [u8; 32] {
-        let token = self.shared.draw();
-        let mut text = String::with_capacity(160);
-        text.push_str("sid=1.0badc0de.");
-        let start = text.len();
-        BASE64.encode_string(token, &mut text);
-        let mac = mac_of(&text.as_bytes()[start..]);
-        text.push('.');
-        BASE64.encode_string(mac, &mut text);
-        text.push_str("; Path=/; SameSite=Lax; HttpOnly");
-        self.done.lock().expect("nobody panics").set_cookie = Some(text);
+        let token = self.shared.drawn.next();
+        self.done.lock().expect("nobody panics").set_cookie = Some(set_cookie(&token));
         hash(&token)
     }
 }
 
-impl Shared {
-    fn draw(&self) -> [u8; TOKEN] {
-        let mut drawn = self.drawn.lock().expect("nobody panics");
+/// What a new session's `Set-Cookie` says.
+pub(super) fn set_cookie(token: &[u8; TOKEN]) -> String {
+    let mut text = String::with_capacity(160);
+    text.push_str("sid=1.0badc0de.");
+    let start = text.len();
+    BASE64.encode_string(token, &mut text);
+    let mac = mac_of(&text.as_bytes()[start..]);
+    text.push('.');
+    BASE64.encode_string(mac, &mut text);
+    text.push_str("; Path=/; SameSite=Lax; HttpOnly");
+    text
+}
+
+impl Drawn {
+    pub(super) fn next(&self) -> [u8; TOKEN] {
+        let mut drawn = self.0.lock().expect("nobody panics");
         if drawn.len() < TOKEN {
             drawn.resize(30 * TOKEN, 0);
             getrandom::fill(&mut drawn).expect("randomness");
@@ -136,7 +153,7 @@ fn value(row: &[u8]) -> u64 {
 }
 
 /// One compression.
-fn hash(bytes: &[u8]) -> [u8; 32] {
+pub(super) fn hash(bytes: &[u8]) -> [u8; 32] {
     let (mut state, mut block) = ([1; 8], [0; 64]);
     block[..bytes.len()].copy_from_slice(bytes);
     compress256(&mut state, &[block]);
@@ -148,31 +165,74 @@ fn hash(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// Two compressions, as HMAC takes whose key's blocks are hashed already.
-fn mac_of(token: &[u8]) -> [u8; 32] {
+pub(super) fn mac_of(token: &[u8]) -> [u8; 32] {
     hash(&hash(token))
 }
 
-impl<I> Layer<I> for Floor {
-    type Service = Floored<I>;
+impl Least for Inner {
+    type Shared = Shared;
 
-    fn layer(&self, inner: I) -> Floored<I> {
+    fn new(shared: Arc<Shared>, cookie: Option<HeaderValue>) -> Self {
+        Self { shared, cookie, done: Mutex::default() }
+    }
+
+    fn close(&self, response: &mut Response) {
+        self.done.lock().expect("nobody panics").dress(response.headers_mut());
+    }
+}
+
+/// What a layer by hand puts into each request.
+pub(super) trait Least: Send + Sync + 'static {
+    /// Of all requests.
+    type Shared: Default + Send + Sync;
+
+    fn new(shared: Arc<Self::Shared>, cookie: Option<HeaderValue>) -> Self;
+
+    /// When the response comes back.
+    fn close(&self, response: &mut Response);
+}
+
+pub(super) struct Layered<L: Least>(Arc<L::Shared>);
+
+impl<L: Least> Layered<L> {
+    pub(super) fn new() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<L: Least> Clone for Layered<L> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<L: Least, I> Layer<I> for Layered<L> {
+    type Service = Floored<L, I>;
+
+    fn layer(&self, inner: I) -> Floored<L, I> {
         Floored { inner, shared: self.0.clone() }
     }
 }
 
-#[derive(Clone)]
-struct Floored<I> {
+pub(super) struct Floored<L: Least, I> {
     inner: I,
-    shared: Arc<Shared>,
+    shared: Arc<L::Shared>,
 }
 
-impl<I: Service<Request<Body>, Response = Response>> Service<Request<Body>> for Floored<I>
+impl<L: Least, I: Clone> Clone for Floored<L, I> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), shared: self.shared.clone() }
+    }
+}
+
+impl<L: Least, I: Service<Request<Body>, Response = Response>> Service<Request<Body>>
+    for Floored<L, I>
 where
     I::Future: Unpin,
 {
     type Response = Response;
     type Error = I::Error;
-    type Future = Floating<I::Future>;
+    type Future = Floating<L, I::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), I::Error>> {
         self.inner.poll_ready(context)
@@ -180,32 +240,26 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let cookie = request.headers().get(COOKIE).cloned();
-        let handle =
-            Arc::new(Inner { shared: self.shared.clone(), cookie, done: Mutex::default() });
+        let handle = Arc::new(L::new(self.shared.clone(), cookie));
         request.extensions_mut().insert(handle.clone());
         Floating { inner: self.inner.call(request), handle }
     }
 }
 
-struct Floating<F> {
+pub(super) struct Floating<L, F> {
     inner: F,
-    handle: Handle,
+    handle: Arc<L>,
 }
 
-impl<F: Future<Output = Result<Response, E>> + Unpin, E> Future for Floating<F> {
+impl<L: Least, F, E> Future for Floating<L, F>
+where
+    F: Future<Output = Result<Response, E>> + Unpin,
+{
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let mut response = ready!(Pin::new(&mut self.inner).poll(context))?;
-        let mut done = self.handle.done.lock().expect("nobody panics");
-        let headers = response.headers_mut();
-        if let Some(cookie) = done.set_cookie.take() {
-            headers.append(SET_COOKIE, HeaderValue::try_from(cookie).expect("a cookie"));
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        }
-        if done.asked {
-            headers.append(VARY, HeaderValue::from_static("cookie"));
-        }
+        self.handle.close(&mut response);
         Poll::Ready(Ok(response))
     }
 }

@@ -19,6 +19,7 @@ use axum::routing::get;
 
 pub(crate) mod axum_session;
 pub(crate) mod floor;
+pub(crate) mod keeping;
 pub(crate) mod minimal;
 pub(crate) mod ours;
 pub(crate) mod plain;
