@@ -24,7 +24,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -48,6 +48,12 @@ const LEAST_ROOM: u64 = 1 << 20;
 const MOST_ROOM: u64 = 160 << 20;
 /// How far ahead of the page that is written the file has blocks.
 const STEP: u64 = 32 << 20;
+/// Phases of a commit: before it writes, once its new state is named in the header, once its pages
+/// are synced, once the header says that it holds.
+const BEGUN: u8 = 0;
+const NAMED: u8 = 1;
+const SYNCED: u8 = 2;
+const PUBLISHED: u8 = 3;
 /// Beyond any end: all of the file has blocks.
 const ALL: u64 = u64::MAX;
 
@@ -61,8 +67,8 @@ struct State {
     failed: AtomicBool,
     /// Whether it failed before the header was written, since [`Growth::watch`].
     refused: AtomicBool,
-    /// Whether the header was written since then.
-    published: AtomicBool,
+    /// How far the commit has got that was begun then.
+    phase: AtomicU8,
     frozen: AtomicBool,
     /// Whether the disk was found to be nearly full: the file gets all blocks of a leap at once,
     /// and does not give back any.
@@ -172,11 +178,17 @@ impl Growth {
     /// To be called before a commit.
     pub(super) fn watch(&self) {
         self.0.refused.store(false, Ordering::Release);
-        self.0.published.store(false, Ordering::Release);
+        self.0.phase.store(BEGUN, Ordering::Release);
+    }
+
+    /// Takes the commit to the phase `to` if it is in the one before.
+    fn enter(&self, to: u8) {
+        let _ = self.0.phase.compare_exchange(to - 1, to, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// Whether a commit failed since [`watch`](Self::watch) for want of room, and before it could
-    /// be seen: it takes all its pages before it writes the header.
+    /// be seen. redb's commits, which are in two phases here, write a header that names the new
+    /// state beside the one that holds, all their pages, and a header by which it holds.
     pub(super) fn was_refused(&self) -> bool {
         self.0.refused.load(Ordering::Acquire)
     }
@@ -202,7 +214,7 @@ impl Growth {
 
     /// Notes a failure for want of room.
     fn refused<T>(&self, taken: io::Result<T>) -> io::Result<T> {
-        if taken.is_err() && !self.0.published.load(Ordering::Acquire) {
+        if taken.is_err() && self.0.phase.load(Ordering::Acquire) < PUBLISHED {
             self.0.refused.store(true, Ordering::Release);
         }
         taken

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use redb::{BackendError, StorageBackend};
 
 use super::super::upkeep::Progress;
-use super::{ALL, Growth, LEAST_ROOM, STEP, allocate};
+use super::{ALL, Growth, LEAST_ROOM, NAMED, PUBLISHED, STEP, SYNCED, allocate};
 
 /// A backend whose file gets its blocks as it grows.
 #[derive(Debug)]
@@ -99,13 +99,16 @@ impl<B: StorageBackend> StorageBackend for Grown<B> {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.backend.sync_data()
+        self.backend.sync_data()?;
+        self.growth.enter(SYNCED);
+        Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.growth.check_frozen()?;
         if offset == 0 {
-            self.growth.0.published.store(true, Ordering::Release);
+            self.growth.enter(PUBLISHED);
+            self.growth.enter(NAMED);
         }
         self.give(offset + data.len() as u64)?;
         self.backend.write(offset, data)
@@ -186,12 +189,22 @@ mod tests {
         file.write(PAGE, &[0]).unwrap();
         file.set_len(2 * PAGE).unwrap_err();
         assert!(growth.was_refused());
-        // Once the header is on its way, it may have landed.
+        // What is named is not there yet, even if a leap was synced before.
         growth.watch();
+        file.sync_data().unwrap();
+        file.write(0, &[0]).unwrap();
+        file.write(PAGE, &[0]).unwrap();
+        file.set_len(2 * PAGE).unwrap_err();
+        assert!(growth.was_refused());
+        // Once the header by which it holds is on its way, it may have landed.
+        growth.watch();
+        file.write(0, &[0]).unwrap();
+        file.sync_data().unwrap();
         file.write(0, &[0]).unwrap();
         file.set_len(2 * PAGE).unwrap_err();
         assert!(!growth.was_refused());
     }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn rule_19_a_page_is_refused_unless_it_has_blocks() {
