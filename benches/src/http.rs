@@ -9,7 +9,7 @@ use axum::routing::get;
 use fastsession::{CookieOptions, MemoryStore, Result, Session, SessionLayer};
 use tempfile::TempDir;
 
-use crate::apps::floor;
+use crate::apps::{floor, keeping};
 use crate::browser::Browser;
 use crate::report::{Goal, Report, Rounds};
 use crate::{Effort, load};
@@ -26,23 +26,34 @@ pub(crate) fn run(report: &mut Report, effort: Effort) {
         return;
     }
     let folder = TempDir::new().expect("a folder");
-    let [bare, floor, ours] = ["bare", "floor", "ours"].map(Server::start);
-    let [script, own_script] = ["floor.lua", "ours.lua"].map(|name| folder.path().join(name));
-    write_script(&script, &floor.cookies);
-    write_script(&own_script, &ours.cookies);
+    let [bare, floor, keeping, ours] = ["bare", "floor", "keeping", "ours"].map(Server::start);
+    let script = |name: &str, server: &Server| {
+        let path = folder.path().join(name);
+        write_script(&path, &server.cookies);
+        path
+    };
+    let own_script = script("ours.lua", &ours);
+    let others = [
+        ("the least that any layer can do", script("floor.lua", &floor), &floor),
+        ("the least that keeps what a session promises", script("keeping.lua", &keeping), &keeping),
+    ];
     let seconds = effort.pick(5, 1);
     let kinds = [("read", "/read", 0.95), ("write", "/count", 0.9)];
     for (name, path, goal) in kinds {
-        let (mut rounds, mut least) = (Rounds::default(), Rounds::default());
+        let mut rounds = Rounds::default();
+        let mut least = [(); 2].map(|()| Rounds::default());
         for _ in 0..effort.pick(7, 2) {
             let own = wrk(&ours, path, &own_script, seconds);
             let bare = wrk(&bare, path, &own_script, seconds);
             rounds.add(own, bare);
-            least.add(wrk(&floor, path, &script, seconds), bare);
+            for ((_, script, server), rounds) in others.iter().zip(&mut least) {
+                rounds.add(wrk(server, path, script, seconds), bare);
+            }
         }
         report.add(rounds.row(name, "bare axum", "1/s", Goal::AtLeast(goal)));
-        let measure = format!("the least that any layer can do: {name}");
-        report.add(least.row(measure, "bare axum", "1/s", Goal::Report));
+        for ((what, ..), rounds) in others.iter().zip(&least) {
+            report.add(rounds.row(format!("{what}: {name}"), "bare axum", "1/s", Goal::Report));
+        }
     }
 }
 
@@ -80,6 +91,7 @@ pub(crate) fn serve(app: &str) {
         let app = match app {
             "ours" => counter(),
             "floor" => floor::router(),
+            "keeping" => keeping::router(),
             _ => bare(),
         };
         let cookies = cookies(&app).await;

@@ -34,12 +34,14 @@ const HEADER: usize = 40;
 const HOUR: u64 = 3_600_000;
 
 type Row = Arc<[u8]>;
+type Changes = Vec<(Box<str>, Vec<u8>)>;
 type Handle = Arc<Inner>;
 
 pub(crate) fn router() -> Router {
     let router = Router::new()
         .route("/ignore", get(async |_: Extension<Handle>| "ok"))
         .route("/read", get(async |handle: Extension<Handle>| handle.read()))
+        .route("/count", get(async |handle: Extension<Handle>| handle.count()))
         .route("/write", get(async |handle: Extension<Handle>| handle.write()));
     super::with_the_others(router, &["/ignore", "/read", "/write"]).layer(Layered::<Inner>::new())
 }
@@ -89,7 +91,7 @@ pub(crate) struct Inner {
 #[derive(Default)]
 struct State {
     found: Option<([u8; 32], Option<Row>)>,
-    changes: Vec<(Box<str>, Vec<u8>)>,
+    changes: Changes,
     done: Done,
 }
 
@@ -116,6 +118,18 @@ impl Inner {
         "ok"
     }
 
+    /// Exact, whoever else counts.
+    fn count(&self) -> String {
+        let mut state = self.state.lock().expect("nobody panics");
+        state.done.asked = true;
+        let mut n = 0;
+        self.commit(&mut state, |row| {
+            n = value(row, KEY).unwrap_or(0) + 1;
+            vec![(KEY.into(), n.to_le_bytes().to_vec())]
+        });
+        n.to_string()
+    }
+
     /// The ID of the cookie's token, if there is one such cookie and its MAC is right.
     fn id(&self) -> Option<[u8; 32]> {
         let header = self.cookie.as_ref()?.as_bytes();
@@ -135,13 +149,13 @@ impl Inner {
         (differs == 0).then(|| floor::hash(&decoded))
     }
 
-    fn commit(&self, state: &mut State) {
+    fn commit(&self, state: &mut State, changes: impl FnOnce(&[u8]) -> Changes) {
         let known = state.found.as_ref().map(|(id, _)| *id).or_else(|| self.id());
         let now = self.shared.now();
         if let Some(id) = known {
             let mut rows = self.shared.rows(&id).write().expect("nobody panics");
             if let Some(row) = rows.get_mut(&id).filter(|row| self.shared.is_live(row, now)) {
-                *row = merged(row, now, &state.changes);
+                *row = merged(row, now, &changes(row));
                 state.found = Some((id, Some(row.clone())));
                 return;
             }
@@ -152,7 +166,7 @@ impl Inner {
         for (place, value) in [now, now, now + 720 * HOUR, 24 * HOUR].into_iter().enumerate() {
             header[place * 8..][..8].copy_from_slice(&value.to_le_bytes());
         }
-        let row = merged(&header, now, &state.changes);
+        let row = merged(&header, now, &changes(&header));
         self.shared.rows(&id).write().expect("nobody panics").insert(id, row.clone());
         state.found = Some((id, Some(row)));
         state.done.set_cookie = Some(floor::set_cookie(&token));
@@ -169,7 +183,8 @@ impl Least for Inner {
     fn close(&self, response: &mut Response) {
         let mut state = self.state.lock().expect("nobody panics");
         if !state.changes.is_empty() && !response.status().is_server_error() {
-            self.commit(&mut state);
+            let changes = std::mem::take(&mut state.changes);
+            self.commit(&mut state, |_| changes);
         }
         state.done.dress(response.headers_mut());
     }
@@ -198,7 +213,7 @@ fn value(row: &[u8], key: &str) -> Option<u64> {
 }
 
 /// The row after one more commit: what is changed, then what is left of the others.
-fn merged(row: &[u8], now: u64, changes: &[(Box<str>, Vec<u8>)]) -> Row {
+fn merged(row: &[u8], now: u64, changes: &Changes) -> Row {
     let mut out = Vec::with_capacity(row.len() + 32);
     out.extend_from_slice(&row[..HEADER]);
     out[8..16].copy_from_slice(&now.to_le_bytes());
