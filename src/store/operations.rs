@@ -1,5 +1,7 @@
 //! Operations made of several calls of the trait: selecting, ending, purging.
 
+use std::time::Duration;
+
 use super::{
     Access, Commit, Draft, End, Filter, Op, Query, SessionStore, Summary, Sweep, Swept, Target,
 };
@@ -226,15 +228,25 @@ pub(crate) async fn purge<S: SessionStore + ?Sized>(store: &S) -> Result<Purged>
     }
 }
 
+/// How often a purge tries again that finds no room for a single row, and after how long: the pages
+/// of what it removed before are free once nobody reads an older state of the store.
+const TRIES: usize = 20;
+const BETWEEN_TRIES: Duration = Duration::from_millis(250);
+
 /// One step of a purge; of fewer rows, from then on, where there is no room.
 pub(crate) async fn purge_step<S: SessionStore + ?Sized>(
     store: &S,
     sweep: &mut Sweep,
 ) -> Result<Swept> {
+    let mut tries = 0;
     loop {
         match store.sweep(*sweep).await {
             Err(error) if error.is_full() && sweep.limit > 1 => {
                 sweep.limit = sweep.limit.div_ceil(FEWER);
+            }
+            Err(error) if error.is_full() && tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(BETWEEN_TRIES).await;
             }
             swept => return swept,
         }

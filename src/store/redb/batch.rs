@@ -13,7 +13,6 @@ use self::endings::{EndingsTable, endings_of, opened_endings};
 use self::open::Open;
 use super::log::Noting;
 use super::snapshot::{read_record, shielded};
-use super::space::RESERVE_PAGES;
 use super::tables::{self, Bytes, FileState, StoredEnding};
 use super::{codec, failure};
 use crate::error::{Error, Kind, Result};
@@ -125,12 +124,12 @@ impl<'txn> Batch<'txn> {
         Ok(Finished { changed, notes, sweeping })
     }
 
-    /// Fails unless [`RESERVE_PAGES`] more can be had: takes them, and gives them back.
-    pub(super) fn prove_reserve(&self) -> Result<()> {
+    /// Fails unless so many more pages can be had: takes them, and gives them back.
+    pub(super) fn prove_reserve(&self, pages: u64) -> Result<()> {
         // With its key and redb's own bytes it has a page to itself.
         let value = [0; 4000];
         let mut reserve = self.txn.open_table(tables::RESERVE).map_err(failure::before_commit)?;
-        for page in 0..RESERVE_PAGES {
+        for page in 0..pages {
             reserve.insert(page, value.as_slice()).map_err(failure::before_commit)?;
         }
         drop(reserve);

@@ -61,6 +61,15 @@ impl Job {
         }
     }
 
+    /// Whether it is a step of many, which may have to wait for what those before it have freed.
+    pub(super) fn sweeps(&self) -> bool {
+        match self {
+            Self::Sweep(..) => true,
+            Self::Noted(_, job) => job.sweeps(),
+            _ => false,
+        }
+    }
+
     /// The same, removing no more than `rows` if it removes any.
     pub(super) fn limited(mut self, rows: usize) -> Self {
         match &mut self {

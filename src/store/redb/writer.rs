@@ -25,7 +25,7 @@ use super::batch::{Batch, Finished, Sweeping};
 use super::queue::{Call, Job};
 use super::shared::{OpenFile, Shared};
 use super::snapshot::shielded;
-use super::space::Growth;
+use super::space::{Growth, RESERVE_PAGES};
 use super::{Durability, failure};
 use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
@@ -50,6 +50,8 @@ const SECOND_CHANCE: Duration = Duration::from_micros(500);
 const MAX_CHANCES: usize = 4;
 /// Most endings in one transaction, and most rows that one removes, where pages are scarce.
 const FEW: usize = 32;
+/// Free pages that no step of a sweep may use: as many as a commit takes that changes nothing.
+const LAST_PAGES: u64 = 12;
 /// How long it is taken for granted that a full disk is full: finding out costs a reopening.
 const NO_ROOM: Duration = Duration::from_millis(500);
 
@@ -62,6 +64,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         unflushed: None,
         openings: 0,
         no_room_until: None,
+        was_stuck: false,
         sweeping: Sweeping::default(),
         waited: Duration::ZERO,
     };
@@ -83,6 +86,8 @@ struct Writer<'a> {
     openings: u64,
     /// When it is tried again whether there is room.
     no_room_until: Option<Instant>,
+    /// Whether a batch found too few pages: those that were freed before it may be had by now.
+    was_stuck: bool,
     /// Where sweeping has got to.
     sweeping: Sweeping,
     /// How long the lock of the last transaction was waited for.
@@ -94,12 +99,15 @@ struct Writer<'a> {
 struct Batching {
     /// Whatever [`Durability`] says.
     must_sync: bool,
-    /// Only if [`space::RESERVE_PAGES`](super::space::RESERVE_PAGES) stay free.
-    sparing: bool,
+    /// Only if so many pages stay free.
+    leaves: u64,
 }
 
-const NORMAL: Batching = Batching { must_sync: false, sparing: false };
-const FLUSH: Batching = Batching { must_sync: true, sparing: false };
+const NORMAL: Batching = Batching { must_sync: false, leaves: 0 };
+const FLUSH: Batching = Batching { must_sync: true, leaves: 0 };
+/// Sweeping where pages are scarce. What a step frees is free once another commit has come after it,
+/// and nobody reads an older state: it leaves enough for that commit.
+const FREEING: Batching = Batching { must_sync: true, leaves: LAST_PAGES };
 
 impl Writer<'_> {
     fn serve(&mut self) -> Result<()> {
@@ -188,7 +196,7 @@ impl Writer<'_> {
     }
 
     /// The same where the file may not be able to grow: what makes room first, a few at a time,
-    /// then the others, if that leaves [`RESERVE_PAGES`](super::space::RESERVE_PAGES) free.
+    /// then the others, if that leaves the [`RESERVE_PAGES`] free.
     fn work_sparingly(&mut self) -> Result<()> {
         let jobs = self.shared.queue.take(MAX_BATCH);
         let touches = self.shared.queue.take_touches();
@@ -196,8 +204,9 @@ impl Writer<'_> {
         let mut result = Ok(());
         while !ending.is_empty() {
             let later = ending.split_off(ending.len().min(FEW));
-            let few = ending.into_iter().map(|job| job.limited(FEW)).collect();
-            result = result.and(self.write(few, Vec::new(), FLUSH));
+            let few: Vec<_> = ending.into_iter().map(|job| job.limited(FEW)).collect();
+            let how = if few.iter().all(Job::sweeps) { FREEING } else { FLUSH };
+            result = result.and(self.write(few, Vec::new(), how));
             ending = later;
         }
         if others.is_empty() && touches.is_empty() {
@@ -210,7 +219,7 @@ impl Writer<'_> {
             return result;
         }
         let must_sync = others.iter().any(is_critical);
-        result.and(self.write(others, touches, Batching { must_sync, sparing: true }))
+        result.and(self.write(others, touches, Batching { must_sync, leaves: RESERVE_PAGES }))
     }
 
     fn write(
@@ -220,13 +229,22 @@ impl Writer<'_> {
         how: Batching,
     ) -> Result<()> {
         let answers = Answers::to(jobs);
-        match self.begin() {
+        let frees = std::mem::take(&mut self.was_stuck);
+        let freed = if frees { self.free_pages() } else { Ok(()) };
+        match freed.and_then(|()| self.begin()) {
             Ok((file, txn)) => self.write_in(&file, txn, answers, touches, how),
             Err(error) => {
                 answers.send(Some(&error));
                 Err(error)
             }
         }
+    }
+
+    /// Commits nothing, which frees what earlier commits have left and nobody reads any more.
+    fn free_pages(&mut self) -> Result<()> {
+        let (_file, mut txn) = self.begin()?;
+        self.set_durability(&mut txn, true)?;
+        commit(txn, &self.shared.config.opener.growth).map_err(|spoiled| spoiled.error)
     }
 
     /// Waits while another process writes.
@@ -244,7 +262,7 @@ impl Writer<'_> {
         mut txn: WriteTransaction,
         mut answers: Answers,
         mut touches: Vec<(SessionId, Access)>,
-        Batching { mut must_sync, sparing }: Batching,
+        Batching { mut must_sync, leaves }: Batching,
     ) -> Result<()> {
         touches.sort_unstable_by_key(|(id, _)| *id);
         let full = self.shared.file_is_full();
@@ -259,12 +277,12 @@ impl Writer<'_> {
             let mut batch =
                 Batch::begin(&txn, self.shared.config.keep_ended, full, notes, sweeping)?;
             answers.carry_out(&mut batch, &touches)?;
-            if !sparing {
+            if leaves == 0 {
                 must_sync |= self.take_along(&mut batch, &mut answers)?;
             }
             self.give_second_chances(&mut batch, &mut answers)?;
-            if sparing {
-                batch.prove_reserve()?;
+            if leaves > 0 {
+                batch.prove_reserve(leaves)?;
             }
             let finished = batch.finish()?;
             Ok((finished, self.set_durability(&mut txn, must_sync)?))
@@ -319,6 +337,7 @@ impl Writer<'_> {
                 }
                 if error.is_full() {
                     self.no_room_until = Some(Instant::now() + NO_ROOM);
+                    self.was_stuck = true;
                 }
                 answers.send(Some(&error));
                 if reopen { Err(error) } else { Ok(()) }
@@ -389,10 +408,11 @@ impl Writer<'_> {
     fn sweep(&mut self) -> Result<()> {
         let span = watch::sweep();
         let _inside = span.enter();
-        let limit = if self.shared.growth_is_doubtful() { FEW } else { SWEEP_STEP };
+        let (limit, how) =
+            if self.shared.growth_is_doubtful() { (FEW, FREEING) } else { (SWEEP_STEP, NORMAL) };
         let sweep = Sweep { at: self.shared.config.clock.now(), limit, purge: false };
         let (reply, waiter) = super::queue::reply();
-        let written = self.write(vec![Job::Sweep(sweep, reply)], Vec::new(), NORMAL);
+        let written = self.write(vec![Job::Sweep(sweep, reply)], Vec::new(), how);
         let swept = waiter.now();
         match &swept {
             Ok(swept) => {
