@@ -11,8 +11,9 @@
 //! file besides it, and closing does not cut the file off ([`Growth::freeze`]). Logging out, ending,
 //! purging and changing keys may use those, a few at a time; their pages are free again with the
 //! next commit, once nobody reads an older state: a step of sweeping leaves enough for that commit,
-//! and after a refusal one that changes nothing comes first. If the disk was filled so quickly, or while nothing was written, that the file did
-//! not get all its blocks, only they are carried out, with what is left of the last step.
+//! and after a refusal one that changes nothing comes first. If the disk was filled so quickly, or
+//! while nothing was written, that the file did not get all its blocks, only they are carried out,
+//! with what is left of the last step.
 //!
 //! redb copies each page it changes, so that ending a session needs free pages too, and a file that
 //! was closed has none: redb cuts it off at its last page in use. So it is closed with blocks beyond

@@ -101,13 +101,15 @@ struct Batching {
     must_sync: bool,
     /// Only if so many pages stay free.
     leaves: u64,
+    /// With whatever is queued meanwhile; where pages are scarce, who may use them is sorted out.
+    takes_along: bool,
 }
 
-const NORMAL: Batching = Batching { must_sync: false, leaves: 0 };
-const FLUSH: Batching = Batching { must_sync: true, leaves: 0 };
+const NORMAL: Batching = Batching { must_sync: false, leaves: 0, takes_along: true };
+const FLUSH: Batching = Batching { must_sync: true, leaves: 0, takes_along: false };
 /// Sweeping where pages are scarce. What a step frees is free once another commit has come after it,
 /// and nobody reads an older state: it leaves enough for that commit.
-const FREEING: Batching = Batching { must_sync: true, leaves: LAST_PAGES };
+const FREEING: Batching = Batching { leaves: LAST_PAGES, ..FLUSH };
 
 impl Writer<'_> {
     fn serve(&mut self) -> Result<()> {
@@ -196,7 +198,7 @@ impl Writer<'_> {
     }
 
     /// The same where the file may not be able to grow: what makes room first, a few at a time,
-    /// then the others, if that leaves the [`RESERVE_PAGES`] free.
+    /// then the others, if that leaves [`RESERVE_PAGES`] free.
     fn work_sparingly(&mut self) -> Result<()> {
         let jobs = self.shared.queue.take(MAX_BATCH);
         let touches = self.shared.queue.take_touches();
@@ -219,7 +221,11 @@ impl Writer<'_> {
             return result;
         }
         let must_sync = others.iter().any(is_critical);
-        result.and(self.write(others, touches, Batching { must_sync, leaves: RESERVE_PAGES }))
+        result.and(self.write(
+            others,
+            touches,
+            Batching { must_sync, leaves: RESERVE_PAGES, ..FLUSH },
+        ))
     }
 
     fn write(
@@ -262,7 +268,7 @@ impl Writer<'_> {
         mut txn: WriteTransaction,
         mut answers: Answers,
         mut touches: Vec<(SessionId, Access)>,
-        Batching { mut must_sync, leaves }: Batching,
+        Batching { mut must_sync, leaves, takes_along }: Batching,
     ) -> Result<()> {
         touches.sort_unstable_by_key(|(id, _)| *id);
         let full = self.shared.file_is_full();
@@ -277,7 +283,7 @@ impl Writer<'_> {
             let mut batch =
                 Batch::begin(&txn, self.shared.config.keep_ended, full, notes, sweeping)?;
             answers.carry_out(&mut batch, &touches)?;
-            if leaves == 0 {
+            if takes_along {
                 must_sync |= self.take_along(&mut batch, &mut answers)?;
             }
             self.give_second_chances(&mut batch, &mut answers)?;
