@@ -73,7 +73,10 @@ impl Location {
         let (is_corrupt, is_in_use) = (error.is_corrupt(), error.is_in_use());
         let mut failure = Failure::from(error);
         if is_corrupt && self.url().is_none() {
-            failure = failure.next("keep the file as it is; `check` says what is damaged");
+            failure = failure.next(
+                "stop the application; `check --repair` saves what can be read and keeps the \
+                 broken file, `restore` puts a backup in its place",
+            );
         }
         if is_in_use && self.url().is_none() {
             let holders = holders::of(&self.path);

@@ -7,7 +7,7 @@ use crate::cli::report::{self, Compacted};
 
 pub(crate) fn run(args: &CompactArgs, context: &mut FileContext<'_, '_>) -> Outcome {
     report::require_object_format(context.format)?;
-    context.console.note("no process can open the file until this is done");
+    context.console.note("this needs the file for itself: no process can open it meanwhile");
     let note = context.note(&args.reason);
     let done = context.carry_out(UNCHANGED, |file| file.compact(Some(&note)))?;
     let done = Compacted { bytes_before: done.bytes_before, bytes_after: done.bytes_after };

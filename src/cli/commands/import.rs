@@ -224,9 +224,11 @@ impl Importing<'_> {
     }
 
     fn refused(&self, line: u64, problem: &str) -> Failure {
-        Failure::new(FAILED, format!("line {line} cannot be imported: {problem}"))
-            .because(format!("what stands before it is done: {}", self.text()))
-            .next(GO_ON)
+        let failure = Failure::new(FAILED, format!("line {line} cannot be imported: {problem}"));
+        if !self.begun {
+            return failure.next("name a file that `export` wrote");
+        }
+        failure.because(format!("what stands before it is done: {}", self.text())).next(GO_ON)
     }
 
     fn text(&self) -> String {

@@ -260,8 +260,6 @@ impl Opener {
         if !meta.is_file() {
             return invalid(format!("{path} is not a regular file"));
         }
-        self.check_owner(&meta)?;
-        self.check_filesystem(file)?;
         let mut head = Vec::new();
         file.take(16).read_to_end(&mut head).map_err(|error| self.io("read", error))?;
         if head.is_empty() {
@@ -273,7 +271,9 @@ impl Opener {
         if !head.starts_with(REDB_MAGIC) {
             return invalid(format!("{path} is not a session file"));
         }
-        Ok(())
+        // Only now: whoever names another program's file is not told to change its mode.
+        self.check_owner(&meta)?;
+        self.check_filesystem(file)
     }
 
     fn check_owner(&self, meta: &fs::Metadata) -> Result<()> {
