@@ -63,6 +63,7 @@ use crate::expiry::Clock;
 /// command is done. The codes it exits with are the constants of [`exit`].
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString>>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    report_only_what_nobody_catches();
     // On a thread of its own, since a runtime cannot be started within the caller's.
     let code = std::thread::scope(|scope| {
         std::thread::Builder::new()
@@ -71,6 +72,16 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString>>) -> ExitCode {
             .map_or(exit::FAILED, |thread| thread.join().unwrap_or(exit::FAILED))
     });
     ExitCode::from(code)
+}
+
+/// A damaged page makes redb panic, which is caught and told like any other error.
+fn report_only_what_nobody_catches() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !crate::store::is_shielded() {
+            report(panic);
+        }
+    }));
 }
 
 fn run_on_process(args: &[OsString]) -> u8 {

@@ -56,6 +56,8 @@ mod redis;
 mod stored;
 mod transfer;
 
+#[cfg(feature = "cli")]
+pub(crate) use self::redb::is_shielded;
 #[cfg(all(feature = "redb", any(test, fuzzing)))]
 pub(crate) use self::redb::read_values;
 #[cfg(feature = "redb")]

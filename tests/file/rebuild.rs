@@ -120,6 +120,23 @@ async fn rule_07_a_repair_revives_nobody() {
 /// redb finds a table by its name, in a page of its own: rot there hides the whole table, and redb
 /// makes a new one for whoever writes.
 #[tokio::test]
+async fn a_cut_file_is_repaired_without_a_word_of_the_engine_s() {
+    let fixture = Fixture::new();
+    let path = fixture.path();
+    filled(&fixture, 200).await;
+    let size = fs::metadata(&path).unwrap().len();
+    fs::File::options().write(true).open(&path).unwrap().set_len(size / 2).unwrap();
+    let refused = tool(&path, &["check"]).with_code(5);
+    // What is left may be enough for it to be opened.
+    assert!(refused.err.contains("`check --repair`"), "{}", refused.err);
+    assert_eq!(refused.err.lines().count(), 3, "{}", refused.err);
+    let done = tool(&path, &["check", "--repair", "--yes"]).with_code(0);
+    assert!(done.out.contains("the broken file is"), "{}", done.out);
+    assert_eq!(done.err, "");
+    sound(&path);
+}
+
+#[tokio::test]
 async fn rule_18_a_table_whose_name_is_damaged_is_missed() {
     for table in ["sessions-2", "deadlines-2", "users-1", "endings-1", "keys-1", "meta-1", "log-1"]
     {

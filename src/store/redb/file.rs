@@ -9,7 +9,6 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::migrate::migrate;
 use super::regions::NewFile;
+use super::shield::{caught, shielded};
 use super::space::{self, Grown, Growth};
 use super::tables::{self, FileState};
 use super::upkeep::{Progress, verify};
@@ -184,7 +184,7 @@ impl Opener {
             let backend = FileBackend::new(file.try_clone().ok()?).ok()?;
             Some(self.read_state(&builder.open_read_only_with_backend(backend).ok()?))
         };
-        match catch_unwind(AssertUnwindSafe(look)) {
+        match caught(look) {
             Ok(Some(Err(error))) if error.is_invalid() || error.is_version_mismatch() => Err(error),
             // What else may be wrong shows when it is opened.
             _ => Ok(()),
@@ -209,7 +209,7 @@ impl Opener {
             tables::all_there(&txn)?;
             Ok(state)
         };
-        catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(failure::panicked()))
+        shielded(read)
     }
 
     /// How the file at `path` is opened in the course of work on this one.
@@ -340,7 +340,7 @@ impl Opener {
         let mut builder = Database::builder();
         builder.set_cache_size(self.cache_size).set_concurrency_mode(self.mode());
         builder.set_check_integrity_on_open(self.verify);
-        match catch_unwind(AssertUnwindSafe(|| open(&builder))) {
+        match caught(|| open(&builder)) {
             Ok(Ok(database)) => Ok(database),
             Ok(Err(error)) => Err(self.refused(error)),
             Err(_) => {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
-use super::snapshot::shielded;
+use super::shield::shielded;
 use super::{codec, failure, tables};
 use crate::error::Result;
 use crate::store::{LOG_ENTRIES, LogEntry, Note, Tally};

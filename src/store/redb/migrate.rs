@@ -12,7 +12,7 @@ use redb::{Database, ReadableTable, WriteTransaction};
 
 use super::log::Noting;
 use super::tables::{self, FileState, OLDEST, SCHEMA};
-use super::{failure, snapshot::shielded};
+use super::{failure, shield::shielded};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Note, Tally};
 

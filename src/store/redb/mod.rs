@@ -89,6 +89,7 @@ mod queue;
 mod regions;
 mod scan;
 mod shared;
+mod shield;
 mod snapshot;
 mod space;
 mod tables;
@@ -97,6 +98,8 @@ mod writer;
 
 pub use self::builder::{Durability, RedbStoreBuilder};
 pub use self::migrate::Migrated;
+#[cfg(feature = "cli")]
+pub(crate) use self::shield::is_up as is_shielded;
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::tables::read_values;
 pub use self::upkeep::{

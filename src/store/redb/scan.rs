@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use redb::ReadableTableMetadata;
 
-use super::snapshot::{Snapshot, shielded};
+use super::shield::shielded;
+use super::snapshot::Snapshot;
 use super::tables;
 use super::{Shared, codec, failure, space};
 use crate::error::Result;

@@ -7,7 +7,6 @@
 //! it asked. Only the reading thread and the writer begin transactions. A snapshot pins the pages
 //! it sees, so that it is dropped once nobody has used it for [`IDLE`].
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTableMetada
 use tokio::sync::oneshot;
 
 use super::shared::OpenFile;
+use super::shield::shielded;
 use super::tables::{self, Bytes, FileState, StoredEnding};
 use super::{codec, failure};
 use crate::error::{Error, Kind, Result};
@@ -127,11 +127,6 @@ pub(super) fn read_record(id: &SessionId, value: &[u8]) -> Result<Record> {
 /// The same without the data.
 pub(super) fn read_metadata(id: &SessionId, value: &[u8]) -> Result<Record> {
     Record::metadata_from_bytes(codec::open(id.as_bytes(), value)?).map(|(record, _)| record)
-}
-
-/// Runs `read`, in which redb panics where a broken page makes no sense to it.
-pub(super) fn shielded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(failure::panicked()))
 }
 
 /// The published snapshot, and those who wait for a fresh one.

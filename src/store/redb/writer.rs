@@ -14,7 +14,6 @@
 //! finds the session of its first try. A session that such a commit created has a token nobody was
 //! given, and leaves when it is idle.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +23,7 @@ use super::answers::Answers;
 use super::batch::{Batch, Finished, Sweeping};
 use super::queue::{Call, Job};
 use super::shared::{OpenFile, Shared};
-use super::snapshot::shielded;
+use super::shield::{caught, shielded};
 use super::space::{Growth, RESERVE_PAGES};
 use super::{Durability, failure};
 use crate::error::{Error, Kind, Result};
@@ -278,7 +277,7 @@ impl Writer<'_> {
         // Unless this is committed, it has got nowhere, and begins again.
         let mut sweeping = std::mem::take(&mut self.sweeping);
         sweeping.is_shared = self.others_wait(answers.len());
-        let applied = catch_unwind(AssertUnwindSafe(|| {
+        let applied = caught(|| {
             let notes = self.shared.events.notes();
             let mut batch =
                 Batch::begin(&txn, self.shared.config.keep_ended, full, notes, sweeping)?;
@@ -292,7 +291,7 @@ impl Writer<'_> {
             }
             let finished = batch.finish()?;
             Ok((finished, self.set_durability(&mut txn, must_sync)?))
-        }));
+        });
         // With those who joined: they wait for a step of sweeping like those who were there.
         let jobs = answers.len();
         let flushing = must_sync && self.unflushed.is_some();
@@ -450,14 +449,14 @@ impl Spoiled {
 
     /// Rolls back before anybody hears of it. That may panic once something else has.
     fn and_rolled_back(mut self, txn: WriteTransaction) -> Self {
-        self.reopen |= catch_unwind(AssertUnwindSafe(|| drop(txn))).is_err();
+        self.reopen |= caught(|| drop(txn)).is_err();
         self
     }
 }
 
 fn commit(txn: WriteTransaction, growth: &Growth) -> Result<(), Spoiled> {
     growth.watch();
-    match catch_unwind(AssertUnwindSafe(|| txn.commit())) {
+    match caught(|| txn.commit()) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) if growth.was_refused() => {
             Err(Spoiled { error: failure::before_commit(error), reopen: true })

@@ -1,9 +1,10 @@
 //! An open table that can be let go of after a panic.
 
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::{Key, Table, TableError, Value, WriteTransaction};
+
+use super::super::shield::caught;
 
 /// A table of a write transaction.
 ///
@@ -40,6 +41,6 @@ impl<K: Key + 'static, V: Value + 'static> DerefMut for Open<'_, K, V> {
 impl<K: Key + 'static, V: Value + 'static> Drop for Open<'_, K, V> {
     fn drop(&mut self) {
         let table = self.0.take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(table)));
+        let _ = caught(|| drop(table));
     }
 }

@@ -7,11 +7,12 @@ use redb::{Database, ReadTransaction, ReadableDatabase};
 
 use super::super::failure;
 use super::super::file::Opener;
+use super::super::shield::caught;
 use super::pin::Pinned;
 use super::progress::{Progress, Step};
 use super::report::{CheckReport, Damage};
 use super::walk::walk;
-use super::{caught, within};
+use super::within;
 use crate::error::{Error, Result};
 
 const CACHE_BYTES: usize = 32 * 1024 * 1024;

@@ -14,8 +14,8 @@ use redb::{BackendError, Database, StorageBackend};
 use std::ops::Bound;
 
 use super::super::file::{Draft, OpenedBy, Opener};
+use super::super::shield::caught;
 use super::super::{failure, regions};
-use super::caught;
 use super::view::View;
 use crate::error::{Error, Kind, Result};
 use crate::expiry::Timestamp;

@@ -3,7 +3,6 @@
 //! These calls block, and need no store to be open; most work beside processes that have one. Each
 //! opens the file on its own, as another process would.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -128,11 +127,6 @@ impl RedbStoreBuilder {
             Ok(migrated)
         })
     }
-}
-
-/// Runs `call`, in which redb may panic where a broken page makes no sense to it.
-fn caught<T>(call: impl FnOnce() -> T) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|_| failure::panicked())
 }
 
 /// Runs `call`, which another process may keep waiting, on a thread of its own, for at most `wait`.

@@ -53,7 +53,7 @@ impl Pinned {
         builder.set_cache_size(0).set_concurrency_mode(redb::ConcurrencyMode::MultiWriter);
         let own = file.try_clone().map_err(|error| unreadable(opener, error))?;
         let backend = FileBackend::new(own).map_err(failure::before_commit)?;
-        let opened = super::caught(|| builder.open_read_only_with_backend(backend));
+        let opened = super::super::shield::caught(|| builder.open_read_only_with_backend(backend));
         match opened {
             Ok(Ok(database)) => Self::attached(opener, file, database, wait),
             Ok(Err(

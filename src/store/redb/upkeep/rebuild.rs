@@ -18,10 +18,10 @@ use redb::{
 
 use super::super::file::Opener;
 use super::super::log::{self, Noting};
-use super::super::snapshot::{read_record, shielded};
+use super::super::shield::{caught, shielded};
+use super::super::snapshot::read_record;
 use super::super::tables::{self, Bytes, FileState, StoredEnding};
 use super::super::{codec, failure};
-use super::caught;
 use super::check::{examine, open_as_it_is, open_verified};
 use super::draft::{Alone, NewFile};
 use super::pin::Pinned;

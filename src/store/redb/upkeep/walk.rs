@@ -16,7 +16,8 @@ use redb::{
 };
 
 use super::super::log;
-use super::super::snapshot::{read_record, shielded};
+use super::super::shield::shielded;
+use super::super::snapshot::read_record;
 use super::super::tables::{self, Bytes, FileState, StoredEnding};
 use super::super::{codec, failure};
 use super::progress::{Progress, Step};

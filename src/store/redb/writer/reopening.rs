@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::super::shared::OpenFile;
-use super::super::snapshot::shielded;
+use super::super::shield::shielded;
 use super::Writer;
 use crate::error::{Error, Result};
 use crate::watch;
