@@ -47,17 +47,20 @@ impl Timestamp {
 
     /// The instant `duration` later, or [`Timestamp::MAX`].
     #[must_use]
+    #[inline]
     pub fn saturating_add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
 
     /// The instant `duration` earlier, or [`Timestamp::MIN`].
     #[must_use]
+    #[inline]
     pub fn saturating_sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
     /// The time that has passed since `earlier`; zero if it is later.
+    #[inline]
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }

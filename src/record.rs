@@ -188,6 +188,7 @@ impl Record {
 
     /// Whether the session keeps its own timeouts beside `configured` ones: none of these is
     /// earlier.
+    #[inline]
     pub(crate) fn is_within(&self, configured: &Timeouts) -> bool {
         self.is_remembered() || {
             let began = self.authenticated_at().unwrap_or(self.created_at());
@@ -197,37 +198,44 @@ impl Record {
     }
 
     /// The data: keys and their encoded values.
+    #[inline]
     pub fn data(&self) -> Data<'_> {
         Data::packed(&self.bytes[self.data_start()..])
     }
 
     /// When the session was created. A renewal keeps it.
+    #[inline]
     pub fn created_at(&self) -> Timestamp {
         form::created_at(&self.bytes)
     }
 
     /// When activity was last recorded; the true last activity may be a touch interval later.
+    #[inline]
     pub fn last_seen_at(&self) -> Timestamp {
         form::last_seen_at(&self.bytes)
     }
 
     /// When it is over whatever happens.
+    #[inline]
     pub fn absolute_at(&self) -> Timestamp {
         form::absolute_at(&self.bytes)
     }
 
     /// How long it lives without activity.
+    #[inline]
     pub fn idle_timeout(&self) -> Duration {
         Duration::from_secs(u64::from(form::idle_seconds(&self.bytes)))
     }
 
     /// When it is over unless there is activity, or because of [`Record::absolute_at`].
+    #[inline]
     pub fn expires_at(&self) -> Timestamp {
         self.last_seen_at().saturating_add(self.idle_timeout()).min(self.absolute_at())
     }
 
     /// The deadline where the layer's own timeouts are known too: the earlier one wins, unless the
     /// session was given its own by `remember`.
+    #[inline]
     pub fn expires_at_under(&self, configured: &Timeouts) -> Timestamp {
         if self.is_remembered() {
             return self.expires_at();
@@ -239,21 +247,25 @@ impl Record {
     }
 
     /// Whether the session carries timeouts of its own (`remember`).
+    #[inline]
     pub fn is_remembered(&self) -> bool {
         self.has(REMEMBERED)
     }
 
     /// When its user signed in.
+    #[inline]
     pub fn authenticated_at(&self) -> Option<Timestamp> {
         self.has(HAS_AUTHENTICATED).then(|| form::authenticated_at(&self.bytes))
     }
 
     /// Which layer it belongs to, where there are several.
+    #[inline]
     pub fn realm(&self) -> Option<&str> {
         self.has(HAS_REALM).then(|| self.text(HAS_REALM))
     }
 
     /// The user bound to it at login.
+    #[inline]
     pub fn user(&self) -> Option<&str> {
         self.has(HAS_USER).then(|| self.text(HAS_USER))
     }
@@ -262,6 +274,7 @@ impl Record {
     ///
     /// An index by user holds what carries no mark, and no more: what a login under a cap looks at
     /// does not grow with what its user has ended.
+    #[inline]
     pub fn listed_user(&self) -> Option<&str> {
         self.user().filter(|_| !self.has(ENDED | SUPERSEDED))
     }
@@ -272,20 +285,25 @@ impl Record {
     }
 
     /// How often it was committed.
+    #[inline]
     pub fn version(&self) -> u64 {
         form::version(&self.bytes)
     }
 
     /// The store's generation at creation or login; an ending of a later generation ends it.
+    #[inline]
     pub fn generation(&self) -> u64 {
         form::generation(&self.bytes)
     }
 
     /// Whether it was ended or replaced, and what by.
+    #[inline]
     pub fn mark(&self) -> Mark {
-        if !self.has(ENDED | SUPERSEDED) {
-            return Mark::None;
-        }
+        if self.has(ENDED | SUPERSEDED) { self.stored_mark() } else { Mark::None }
+    }
+
+    /// The mark of a record that has one.
+    fn stored_mark(&self) -> Mark {
         let start = self.text_place(ENDED).0;
         let at = || self.timestamp(start);
         if self.has(ENDED) {
@@ -299,12 +317,14 @@ impl Record {
     }
 
     /// The bucket of the deadline index it is filed under; see [`IndexKey`].
+    #[inline]
     pub(crate) fn bucket(&self) -> u32 {
         // Checked where bytes become a record.
         form::bucket(&self.bytes, self.filed_until()).unwrap_or_default()
     }
 
     /// The instant by which a record is filed, if it is filed anew.
+    #[inline]
     fn filed_until(&self) -> Timestamp {
         match self.mark() {
             Mark::None => self.expires_at(),
@@ -313,10 +333,12 @@ impl Record {
     }
 
     /// Bytes of metadata and data together.
+    #[inline]
     pub fn size_bytes(&self) -> usize {
         self.bytes.len()
     }
 
+    #[inline]
     fn has(&self, flag: u8) -> bool {
         self.bytes[1] & flag != 0
     }
@@ -356,7 +378,11 @@ impl Record {
         std::str::from_utf8(&self.bytes[start..end]).unwrap_or_default()
     }
 
+    #[inline]
     fn data_start(&self) -> usize {
+        if !self.has(HAS_REALM | HAS_USER | HAS_LABEL | ENDED | SUPERSEDED) {
+            return form::optional_fields(&self.bytes);
+        }
         self.text_place(ENDED).1 + mark_bytes(self.bytes[1])
     }
 

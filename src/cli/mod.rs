@@ -60,7 +60,8 @@ use crate::expiry::Clock;
 ///
 /// The database is that of `--db`, else of the environment variable `FASTSESSION_DB`, else
 /// `./sessions.redb`. May be called inside or outside of an async runtime; it blocks until the
-/// command is done. The codes it exits with are the constants of [`exit`].
+/// command is done. The codes it exits with are the constants of [`exit`]. The process's panic hook
+/// is not called any more for panics that are caught and told as errors.
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString>>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     report_only_what_nobody_catches();

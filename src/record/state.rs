@@ -214,6 +214,7 @@ impl Record {
     }
 
     /// Where the deadline index files this record.
+    #[inline]
     pub fn index_key(&self) -> IndexKey {
         IndexKey { over: self.mark() != Mark::None, bucket: self.bucket() }
     }
@@ -277,11 +278,12 @@ pub struct IndexKey {
 }
 
 impl IndexKey {
-    const BUCKET_SECS: i64 = 256;
+    const BUCKET_MILLIS: i64 = 256_000;
 
     /// The bucket that `at` falls into.
+    #[inline]
     pub fn bucket_of(at: Timestamp) -> u32 {
-        let bucket = at.as_secs().div_euclid(Self::BUCKET_SECS).max(0);
+        let bucket = at.as_millis().div_euclid(Self::BUCKET_MILLIS).max(0);
         u32::try_from(bucket).unwrap_or(u32::MAX)
     }
 }
