@@ -105,7 +105,7 @@ impl<S: SessionStore, R: Realm> SessionLayer<S, R> {
     /// Changes the settings; layers that were cloned from this one before keep theirs.
     fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         let config = Arc::make_mut(&mut self.config);
-        change(&mut Arc::make_mut(&mut config.shared).settings);
+        Arc::make_mut(&mut config.shared).change(change);
         self
     }
 

@@ -13,6 +13,7 @@ use super::{Inner, Known};
 use crate::error::{Error, Result};
 use crate::id::{SessionId, SessionToken};
 use crate::keyring::seal;
+use crate::origin::Origin;
 use crate::store::{Answer, Draft, Freshness, Loaded, Op, Outcome};
 
 /// A store that takes longer to say that it does not know is not asked twice: the client waits.
@@ -243,8 +244,9 @@ fn close_answered(
             }
             Ok(())
         }
-        (Ok(Outcome::Committed(record)), Of::Unseen(found)) => {
-            known.install(shared, shared.choice(found, Loaded::Live(record)));
+        // Nobody is left who could ask for the session.
+        (Ok(Outcome::Committed(_)), Of::Unseen(found)) => {
+            shared.tell_origin(Origin::Restored, Some(&found.id));
             known.state().draft = Draft::default();
             Ok(())
         }

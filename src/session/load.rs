@@ -101,8 +101,7 @@ impl Known {
         state.client_has_cookie = conclusion.client_has_cookie;
         state.live = conclusion.live;
         self.carried = Carried::default();
-        shared.counters.count(conclusion.origin);
-        shared.log_conclusion(conclusion.origin, state.live.as_ref());
+        shared.tell_origin(conclusion.origin, state.live.as_ref().map(|live| &live.id));
     }
 }
 
@@ -139,15 +138,15 @@ impl Found {
 }
 
 impl Shared {
-    /// A request's one line about its cookie. Cookies that open nothing are for anybody to send,
-    /// so that their lines are bounded.
-    fn log_conclusion(&self, origin: Origin, live: Option<&Live>) {
-        let id = live.map(|live| tracing::field::display(&live.id));
-        let origin_name = origin.as_str();
+    /// A request's count, and its one line, about its cookie. Cookies that open nothing are for
+    /// anybody to send, so that their lines are bounded.
+    pub(super) fn tell_origin(&self, origin: Origin, id: Option<&SessionId>) {
+        self.counters.count(origin);
+        let (name, id) = (origin.as_str(), id.map(tracing::field::display));
         if matches!(origin, Origin::New | Origin::Restored) {
-            tracing::debug!(origin = origin_name, id, "session concluded");
+            tracing::debug!(origin = name, id, "session concluded");
         } else if let Some(left_out) = self.log_limit.admit(self.clock.now()) {
-            tracing::debug!(origin = origin_name, left_out, "session concluded");
+            tracing::debug!(origin = name, left_out, "session concluded");
         }
     }
 

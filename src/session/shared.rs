@@ -68,20 +68,9 @@ impl Settings {
         }
     }
 
-    pub(crate) fn touch_interval(&self) -> Duration {
+    fn touch_interval(&self) -> Duration {
         self.touch_interval
             .unwrap_or_else(|| self.timeouts.unwrap_or_default().default_touch_interval())
-    }
-
-    /// A session's own idle timeout may be far shorter than the layer's: whoever is active is to
-    /// be recorded before it has passed.
-    fn touch_interval_of(&self, record: &Record) -> Duration {
-        let configured = self.timeouts.filter(|_| !record.is_remembered());
-        let own = record.idle_timeout();
-        let idle = configured.map_or(own, |timeouts| own.min(timeouts.idle));
-        // Divisors that are constants cost no division.
-        let share = if self.touch_interval.is_some() { idle / 2 } else { idle / 20 };
-        self.touch_interval().min(share)
     }
 }
 
@@ -91,6 +80,8 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn SessionStore>,
     /// The store's.
     pub(crate) clock: Clock,
+    /// As the settings have it: every request needs it.
+    touch_interval: Duration,
     pub(crate) counters: Arc<Counters>,
     /// Whether the warning about a Secure cookie over plain HTTP was given.
     #[cfg(feature = "axum")]
@@ -121,6 +112,7 @@ impl Shared {
     pub(crate) fn new(settings: Settings, store: Arc<dyn SessionStore>) -> Self {
         let rereads = tokio::sync::Mutex::const_new(None);
         Self {
+            touch_interval: settings.touch_interval(),
             settings,
             clock: store.clock(),
             store,
@@ -132,16 +124,19 @@ impl Shared {
         }
     }
 
+    /// Changes the settings.
+    #[cfg(feature = "axum")]
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings);
+        self.touch_interval = self.settings.touch_interval();
+    }
+
     pub(crate) fn access(&self) -> Access {
         self.access_at(self.clock.now())
     }
 
     pub(super) fn access_at(&self, at: Timestamp) -> Access {
-        Access {
-            at,
-            timeouts: self.settings.timeouts,
-            touch_interval: self.settings.touch_interval(),
-        }
+        Access { at, timeouts: self.settings.timeouts, touch_interval: self.touch_interval }
     }
 
     pub(crate) async fn load(&self, id: &SessionId) -> Result<Loaded> {
@@ -171,11 +166,22 @@ impl Shared {
         watch::commit(&*self.store, Commit { id, access, max_data_bytes, op })
     }
 
+    /// A session's own idle timeout may be far shorter than the layer's: whoever is active is to
+    /// be recorded before it has passed.
+    fn touch_interval_of(&self, record: &Record) -> Duration {
+        let configured = self.settings.timeouts.filter(|_| !record.is_remembered());
+        let own = record.idle_timeout();
+        let idle = configured.map_or(own, |timeouts| own.min(timeouts.idle));
+        // Divisors that are constants cost no division.
+        let share = if self.settings.touch_interval.is_some() { idle / 2 } else { idle / 20 };
+        self.touch_interval.min(share)
+    }
+
     /// Records activity at `at`, unless some was recorded within the touch interval.
     pub(crate) fn touch(&self, live: &Live, at: Timestamp) -> Option<Record> {
         let unrecorded = at.saturating_since(live.record.last_seen_at());
         // What was committed a moment ago needs no look at the interval.
-        if unrecorded.is_zero() || unrecorded < self.settings.touch_interval_of(&live.record) {
+        if unrecorded.is_zero() || unrecorded < self.touch_interval_of(&live.record) {
             return None;
         }
         self.store.touch(&live.id, &self.access_at(at));

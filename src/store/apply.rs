@@ -4,7 +4,7 @@
 //! what [`apply`] decided. A session's rules so stand in one pure function that is tested by
 //! itself, and a new engine has only storage to get right.
 
-use super::{Commit, Draft, Login, Op, Outcome, SessionCap};
+use super::{Access, Commit, Draft, Login, Op, Outcome, SessionCap};
 use crate::error::{Error, Kind, Result};
 use crate::expiry::{Timeouts, Timestamp};
 use crate::id::SessionId;
@@ -86,42 +86,63 @@ pub fn apply(commit: &Commit, rows: &mut impl Rows) -> Result<Applied> {
         return Ok(Applied::nothing(Outcome::Absent(Absence::NotFound)));
     };
     let endings = rows.endings(current.user())?;
-    if let Some(absence) =
-        current.absence(commit.access.at, commit.access.timeouts.as_ref(), &endings)
-    {
-        return Ok(Applied::nothing(Outcome::Absent(absence)));
-    }
-    match &commit.op {
-        // Handled above.
-        Op::Create { .. } => Ok(Applied::nothing(Outcome::Exists)),
-        Op::MergeUnseen { realm, .. } if realm.as_deref() != current.realm() => {
-            Ok(Applied::nothing(Outcome::Absent(Absence::NotFound)))
+    match (change(commit, &current, &endings, rows.keep_ended())?, &commit.op) {
+        (Change::To(after), _) => Ok(Applied {
+            outcome: Outcome::Committed(after.clone()),
+            write: Some(Write { id: commit.id, before: Some(current), after }),
+            more: Vec::new(),
+        }),
+        (Change::None(outcome), _) => Ok(Applied::nothing(outcome)),
+        (Change::More, Op::Renew { new_id, draft, login, grace }) => {
+            let renewal = Renewal { new_id: *new_id, draft, login: login.as_ref(), grace: *grace };
+            renew(commit, current, &renewal, rows)
         }
-        Op::Merge(draft) | Op::MergeUnseen { draft, .. } => merge(commit, current, draft),
+        // A creation, handled above.
+        (Change::More, _) => Ok(Applied::nothing(Outcome::Exists)),
+    }
+}
+
+/// What becomes of the record of a commit's session.
+pub(super) enum Change {
+    /// This one takes its place.
+    To(Record),
+    /// It stays.
+    None(Outcome),
+    /// It is live, and other rows are concerned.
+    More,
+}
+
+/// The same as [`apply`], where that needs nothing but the record and the endings that concern it.
+pub(super) fn change(
+    commit: &Commit,
+    current: &Record,
+    endings: &Endings,
+    keep_ended: Duration,
+) -> Result<Change> {
+    let Access { at, timeouts, .. } = &commit.access;
+    if let Some(absence) = current.absence(*at, timeouts.as_ref(), endings) {
+        return Ok(Change::None(Outcome::Absent(absence)));
+    }
+    let after = match &commit.op {
+        Op::MergeUnseen { realm, .. } if realm.as_deref() != current.realm() => {
+            return Ok(Change::None(Outcome::Absent(Absence::NotFound)));
+        }
+        Op::Merge(draft) | Op::MergeUnseen { draft, .. } => merged(commit, current, draft),
         Op::CompareAndSet { key, expected, value } => {
             if current.data().get(key) != expected.as_deref() {
-                return Ok(Applied::nothing(Outcome::Changed(current)));
+                return Ok(Change::None(Outcome::Changed(current.clone())));
             }
             let mut draft = Draft::default();
             match value {
                 Some(value) => draft.changes.set(key, value.to_vec())?,
                 None => draft.changes.remove(key),
             }
-            merge(commit, current, &draft)
+            merged(commit, current, &draft)
         }
-        Op::Renew { new_id, draft, login, grace } => {
-            let renewal = Renewal { new_id: *new_id, draft, login: login.as_ref(), grace: *grace };
-            renew(commit, current, &renewal, rows)
-        }
-        Op::End { by, grace } => {
-            let after = current.ended(commit.access.at, *by, rows.keep_ended(), *grace)?;
-            Ok(Applied {
-                outcome: Outcome::Committed(after.clone()),
-                write: Some(Write { id: commit.id, before: Some(current), after }),
-                more: Vec::new(),
-            })
-        }
-    }
+        Op::End { by, grace } => current.ended(*at, *by, keep_ended, *grace),
+        Op::Create { .. } | Op::Renew { .. } => return Ok(Change::More),
+    };
+    after.map(Change::To)
 }
 
 /// What is left of `record` if it is live at `at` and ended now; `None` if it is over already.
@@ -160,15 +181,6 @@ fn create(
         outcome: Outcome::Committed(after.clone()),
         write: Some(Write { id: commit.id, before: None, after }),
         more,
-    })
-}
-
-fn merge(commit: &Commit, current: Record, draft: &Draft) -> Result<Applied> {
-    let after = merged(commit, &current, draft)?;
-    Ok(Applied {
-        outcome: Outcome::Committed(after.clone()),
-        write: Some(Write { id: commit.id, before: Some(current), after }),
-        more: Vec::new(),
     })
 }
 

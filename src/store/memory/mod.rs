@@ -32,6 +32,7 @@ use std::time::Duration;
 use hashbrown::{Equivalent, HashMap};
 use parking_lot::{Mutex, RwLock};
 
+use super::apply::{Change, change};
 use super::events::Hub;
 use super::{
     Access, Answer, Applied, Commit, End, EndReport, Events, Freshness, Import, Imported,
@@ -97,8 +98,10 @@ struct Inner {
 #[derive(Default)]
 struct Shard {
     rows: HashMap<SessionId, Record, BuildHasherDefault<IdHasher>>,
-    deadlines: BTreeMap<IndexKey, Filed>,
+    deadlines: Deadlines,
 }
+
+type Deadlines = BTreeMap<IndexKey, Filed>;
 
 /// What is filed under one bucket.
 #[derive(Default)]
@@ -232,6 +235,11 @@ impl Inner {
     }
 
     fn try_commit(&self, commit: &Commit) -> Result<Tried> {
+        if matches!(commit.op, Op::Merge(_) | Op::MergeUnseen { .. } | Op::CompareAndSet { .. })
+            && let Some(tried) = self.try_change(commit)?
+        {
+            return Ok(tried);
+        }
         let lists = matches!(
             commit.op,
             Op::Renew { .. } | Op::Create { login: Some(_), .. } | Op::End { .. }
@@ -258,17 +266,55 @@ impl Inner {
         // Under the lock, so that what becomes of one session is told in its order.
         self.events.tell(notes);
         drop(view);
+        Ok(self.done(commit, outcome))
+    }
+
+    /// A change to a session's data, in its place in the map: no other row, no index by user and
+    /// nobody who listens is concerned. Nearly every commit is one. `None` if there is no such row.
+    fn try_change(&self, commit: &Commit) -> Result<Option<Tried>> {
+        let mut shard = self.shards[Self::shard_of(&commit.id)].write();
+        let Shard { rows, deadlines } = &mut *shard;
+        let Some(row) = rows.get_mut(&commit.id) else { return Ok(None) };
+        let endings = self.endings_of(row.user());
+        let after = match change(commit, row, &endings, self.keep_ended)? {
+            Change::To(after) => after,
+            Change::None(outcome) => return Ok(Some(Tried::Done(outcome))),
+            Change::More => return Ok(None),
+        };
+        if let Some(wanted) = self.shortage_by(cost(&after), cost(row)) {
+            return Ok(Some(Tried::NoRoom { wanted }));
+        }
+        let before = std::mem::replace(row, after.clone());
+        self.account(deadlines, &commit.id, Some(&before), after.index_key(), cost(&after));
+        drop(shard);
+        drop(before);
+        Ok(Some(self.done(commit, Outcome::Committed(after))))
+    }
+
+    fn done(&self, commit: &Commit, outcome: Outcome) -> Tried {
         if let Outcome::Committed(record) = &outcome {
             let touch_interval = commit.access.touch_interval;
             self.longest.widen(Timing { longest_idle: record.idle_timeout(), touch_interval });
         }
-        Ok(Tried::Done(outcome))
+        Tried::Done(outcome)
     }
 
     fn insert(&self, shard: &mut Shard, id: SessionId, after: Record) {
         let (key, size) = (after.index_key(), cost(&after));
         let before = shard.rows.insert(id, after);
-        let freed = before.as_ref().map_or(0, cost);
+        self.account(&mut shard.deadlines, &id, before.as_ref(), key, size);
+    }
+
+    /// For a row of this key and size, which took the place of `before`.
+    fn account(
+        &self,
+        deadlines: &mut Deadlines,
+        id: &SessionId,
+        before: Option<&Record>,
+        key: IndexKey,
+        size: usize,
+    ) {
+        let freed = before.map_or(0, cost);
         // Most rows keep their size, and threads need not take turns for that.
         if size > freed {
             self.bytes.fetch_add(size - freed, Ordering::Relaxed);
@@ -276,7 +322,7 @@ impl Inner {
             self.bytes.fetch_sub(freed - size, Ordering::Relaxed);
         }
         if before.is_none_or(|before| before.index_key() != key) {
-            shard.deadlines.entry(key).or_default().push(Tail::of(&id));
+            deadlines.entry(key).or_default().push(Tail::of(id));
         }
     }
 

@@ -18,6 +18,11 @@ impl Inner {
             added += cost(&write.after);
             removed += write.before.as_ref().map_or(0, cost);
         }
+        self.shortage_by(added, removed)
+    }
+
+    /// The same where so many are added and removed.
+    pub(super) fn shortage_by(&self, added: usize, removed: usize) -> Option<usize> {
         let wanted = added.checked_sub(removed).filter(|bytes| *bytes > 0)?;
         let bytes = self.bytes.load(Ordering::Relaxed);
         (bytes + wanted > self.max_bytes).then_some(wanted)
