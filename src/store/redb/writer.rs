@@ -6,7 +6,8 @@
 //! carried out joins it, since the syncs of a commit cost the same for one as for a thousand.
 //! Nobody is answered before the commit.
 //!
-//! After an I/O error, or a panic of redb's, the file is opened again: [`reopening`].
+//! After an I/O error, or a panic of redb's, the file is opened again: [`reopening`]. Where the disk
+//! may be full, what makes room goes first: [`scarce`].
 //!
 //! What a commit came to that failed half-way stays unknown to whoever waits for it: another
 //! process may have committed before the file is open again, so that its rows do not tell for
@@ -24,17 +25,19 @@ use super::batch::{Batch, Finished, Sweeping};
 use super::queue::{Call, Job};
 use super::shared::{OpenFile, Shared};
 use super::shield::{caught, shielded};
-use super::space::{Growth, RESERVE_PAGES};
+use super::space::Growth;
 use super::{Durability, failure};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::id::SessionId;
 use crate::meter;
 use crate::store::{Access, Op, Sweep, Swept};
 use crate::watch;
 
 mod reopening;
+mod scarce;
 
 use reopening::{alone_within, still_read};
+use scarce::{FEW, FREEING};
 
 /// Most jobs in one transaction.
 const MAX_BATCH: usize = 4096;
@@ -47,13 +50,6 @@ const SHARE: u32 = 2;
 /// How long a commit is held back for those who lost a compare-and-set to try again.
 const SECOND_CHANCE: Duration = Duration::from_micros(500);
 const MAX_CHANCES: usize = 4;
-/// Most endings in one transaction, and most rows that one removes, where pages are scarce.
-const FEW: usize = 32;
-/// Free pages that no step of a sweep may use: as many as a commit takes that changes nothing.
-const LAST_PAGES: u64 = 12;
-/// How long it is taken for granted that a full disk is full: finding out costs a reopening.
-const NO_ROOM: Duration = Duration::from_millis(500);
-
 /// Runs until the store is closed.
 pub(super) fn run(shared: &Arc<Shared>) {
     let next_sweep = shared.config.sweep_interval.map(soon);
@@ -106,10 +102,6 @@ struct Batching {
 
 const NORMAL: Batching = Batching { must_sync: false, leaves: 0, takes_along: true };
 const FLUSH: Batching = Batching { must_sync: true, leaves: 0, takes_along: false };
-/// Sweeping where pages are scarce. What a step frees is free once another commit has come after it,
-/// and nobody reads an older state: it leaves enough for that commit.
-const FREEING: Batching = Batching { leaves: LAST_PAGES, ..FLUSH };
-
 impl Writer<'_> {
     fn serve(&mut self) -> Result<()> {
         loop {
@@ -196,37 +188,6 @@ impl Writer<'_> {
         self.write_in(&file, txn, Answers::to(jobs), touches, Batching { must_sync, ..NORMAL })
     }
 
-    /// The same where the file may not be able to grow: what makes room first, a few at a time,
-    /// then the others, if that leaves [`RESERVE_PAGES`] free.
-    fn work_sparingly(&mut self) -> Result<()> {
-        let jobs = self.shared.queue.take(MAX_BATCH);
-        let touches = self.shared.queue.take_touches();
-        let (mut ending, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(Job::makes_room);
-        let mut result = Ok(());
-        while !ending.is_empty() {
-            let later = ending.split_off(ending.len().min(FEW));
-            let few: Vec<_> = ending.into_iter().map(|job| job.limited(FEW)).collect();
-            let how = if few.iter().all(Job::sweeps) { FREEING } else { FLUSH };
-            result = result.and(self.write(few, Vec::new(), how));
-            ending = later;
-        }
-        if others.is_empty() && touches.is_empty() {
-            return result;
-        }
-        let is_full = self.no_room_until.is_some_and(|until| Instant::now() < until);
-        if is_full || self.shared.config.opener.growth.has_holes() {
-            let full = Error::new(Kind::Full, "the disk is full");
-            Answers::to(others).send(Some(&full));
-            return result;
-        }
-        let must_sync = others.iter().any(is_critical);
-        result.and(self.write(
-            others,
-            touches,
-            Batching { must_sync, leaves: RESERVE_PAGES, ..FLUSH },
-        ))
-    }
-
     fn write(
         &mut self,
         jobs: Vec<Job>,
@@ -243,13 +204,6 @@ impl Writer<'_> {
                 Err(error)
             }
         }
-    }
-
-    /// Commits nothing, which frees what earlier commits have left and nobody reads any more.
-    fn free_pages(&mut self) -> Result<()> {
-        let (_file, mut txn) = self.begin()?;
-        self.set_durability(&mut txn, true)?;
-        commit(txn, &self.shared.config.opener.growth).map_err(|spoiled| spoiled.error)
     }
 
     /// Waits while another process writes.
@@ -341,8 +295,7 @@ impl Writer<'_> {
                     self.shared.give_up(file.number);
                 }
                 if error.is_full() {
-                    self.no_room_until = Some(Instant::now() + NO_ROOM);
-                    self.was_stuck = true;
+                    self.found_no_room();
                 }
                 answers.send(Some(&error));
                 if reopen { Err(error) } else { Ok(()) }
