@@ -1,62 +1,11 @@
 //! A disk without room, in the middle of whatever writes a file.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use tempfile::TempDir;
+use std::path::Path;
 
 use crate::desk::{Desk, export_of};
+use crate::mount::Mount;
 use crate::signals::crowded;
 use crate::terminal::{Ran, piped};
-
-/// Says loudly that a test did not run. `FASTSESSION_REQUIRE_ALL=1` makes that a failure.
-fn skipped(why: &str) {
-    assert!(std::env::var_os("FASTSESSION_REQUIRE_ALL").is_none(), "not run: {why}");
-    println!("SKIPPED: {why}");
-}
-
-/// A filesystem in memory, of a bounded size.
-struct Mount(TempDir);
-
-impl Mount {
-    fn new(size: &str) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let options = format!("size={size}");
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "fastsession-test"])
-            .arg(dir.path())
-            .output();
-        if mount.is_ok_and(|output| output.status.success()) {
-            return Some(Self(dir));
-        }
-        skipped("a filesystem cannot be mounted; that needs root");
-        None
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.0.path()).unwrap();
-        let mut names: Vec<_> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    /// Takes all the space that is left.
-    fn fill(&self) {
-        let mut file = std::fs::File::create(self.file("ballast")).unwrap();
-        while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
 
 fn run(desk: &Desk, args: &[&str]) -> Ran {
     piped(desk.path(), args, "")
@@ -75,7 +24,7 @@ fn failed(ran: &Ran) {
 
 #[test]
 fn a_backup_without_room_leaves_nothing_and_the_file_as_it_was() {
-    let Some(mount) = Mount::new("256k") else { return };
+    let Some(mount) = Mount::new("size=256k") else { return };
     let desk = crowded();
     failed(&run(&desk, &["backup", shown(&mount.file("copy.redb"))]));
     assert_eq!(mount.names(), [""; 0]);
@@ -84,7 +33,7 @@ fn a_backup_without_room_leaves_nothing_and_the_file_as_it_was() {
 
 #[test]
 fn an_export_without_room_leaves_nothing() {
-    let Some(mount) = Mount::new("256k") else { return };
+    let Some(mount) = Mount::new("size=256k") else { return };
     let desk = crowded();
     let path = mount.file("all.jsonl");
     let ran = run(&desk, &["export", "-o", shown(&path)]);
@@ -105,7 +54,7 @@ fn an_export_without_room_leaves_nothing() {
 
 #[test]
 fn a_restore_without_room_leaves_the_former_file_in_place() {
-    let Some(mount) = Mount::new("4m") else { return };
+    let Some(mount) = Mount::new("size=4m") else { return };
     let desk = crowded();
     let file = mount.file("sessions.redb");
     piped(desk.path(), &["import", "-", "--db", shown(&file)], &export_of(8)).with_code(0);
@@ -128,7 +77,7 @@ const MADE_BY: [&[&str]; 3] =
 fn rule_19_on_a_full_disk_the_tool_ends_purges_and_rotates_but_writes_no_file_anew() {
     let desk = crowded();
     for lines in MADE_BY {
-        let Some(mount) = Mount::new("16m") else { return };
+        let Some(mount) = Mount::new("size=16m") else { return };
         let file = mount.file("sessions.redb");
         let on_it = |line: &str| {
             let args: Vec<_> = line.split(' ').chain(["--db", shown(&file)]).collect();
@@ -161,7 +110,7 @@ fn rule_19_on_a_full_disk_the_tool_ends_purges_and_rotates_but_writes_no_file_an
 
 #[test]
 fn rule_19_what_a_full_disk_refuses_the_tool_was_not_done() {
-    let Some(mount) = Mount::new("16m") else { return };
+    let Some(mount) = Mount::new("size=16m") else { return };
     let desk = crowded();
     // A copy has nothing beyond its end, and the disk is full before it is opened.
     let file = mount.file("sessions.redb");
@@ -202,7 +151,7 @@ fn rule_19_what_a_full_disk_refuses_the_tool_was_not_done() {
 
 #[test]
 fn an_import_that_fills_the_disk_keeps_what_it_took_in_and_goes_on_later() {
-    let Some(mount) = Mount::new("2m") else { return };
+    let Some(mount) = Mount::new("size=2m") else { return };
     let desk = crowded();
     let file = mount.file("sessions.redb");
     run(&desk, &["init", "--db", shown(&file)]).with_code(0);

@@ -8,6 +8,8 @@ mod golden;
 mod help;
 mod hostile;
 mod mistakes;
+#[path = "../common/mount.rs"]
+mod mount;
 mod paths;
 mod picture;
 mod pipes;

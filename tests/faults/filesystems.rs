@@ -3,73 +3,25 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use fastsession::{Clock, RedbStore, Selector, SessionStore};
-use tempfile::TempDir;
 
 use crate::app::{Browser, app};
 use crate::helper::open_as;
 use crate::model::{self, Action, Lane, World};
+use crate::mount::{Mount, skipped};
 use crate::run::{BACK_WITHIN, START};
 
 const NOBODY: u32 = 65534;
-
-/// Says loudly that a test did not run. `FASTSESSION_REQUIRE_ALL=1` makes that a failure.
-fn skipped(why: &str) {
-    assert!(std::env::var_os("FASTSESSION_REQUIRE_ALL").is_none(), "not run: {why}");
-    println!("SKIPPED: {why}");
-}
-
-/// A filesystem in memory, of a few megabytes.
-struct Mount(TempDir);
-
-impl Mount {
-    fn new(options: &str) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "fastsession-test"])
-            .arg(dir.path())
-            .output();
-        if mount.is_ok_and(|output| output.status.success()) {
-            return Some(Self(dir));
-        }
-        skipped("a filesystem cannot be mounted; that needs root");
-        None
-    }
-
-    fn remount(&self, options: &str) {
-        let done = Command::new("mount").args(["-o", options]).arg(self.0.path()).status();
-        assert!(done.unwrap().success());
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.path().join("sessions.redb")
-    }
-
-    /// Takes all the space that is left.
-    fn fill(&self) -> PathBuf {
-        let ballast = self.0.path().join("ballast");
-        let mut file = fs::File::create(&ballast).unwrap();
-        while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
-        ballast
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_what_is_new_and_service_returns_with_the_space() {
     for exclusive in [false, true] {
         let Some(mount) = Mount::new("size=8m") else { return };
-        let builder = RedbStore::builder(mount.path());
+        let builder = RedbStore::builder(mount.sessions());
         let store = if exclusive { builder.exclusive() } else { builder }.open().unwrap();
         let app = app(&store);
         let mut known = Browser::new(&app);
@@ -159,7 +111,7 @@ async fn rule_19_ending_and_purging_work_on_a_full_disk() {
     for exclusive in [false, true] {
         let Some(mount) = Mount::new("size=8m") else { return };
         let clock = Clock::manual(START);
-        let builder = RedbStore::builder(mount.path()).clock(clock.clone()).without_sweeping();
+        let builder = RedbStore::builder(mount.sessions()).clock(clock.clone()).without_sweeping();
         let builder = builder.keep_ended(Duration::ZERO);
         let store = if exclusive { builder.exclusive() } else { builder }.open().unwrap();
         let mut world = World { ring_version: 1, sessions: BTreeMap::new() };
@@ -199,7 +151,8 @@ async fn rule_19_a_file_that_was_closed_is_ended_and_purged_once_the_disk_is_ful
         let Some(mount) = Mount::new("size=160m") else { return };
         let clock = Clock::manual(START);
         let open = || {
-            let builder = RedbStore::builder(mount.path()).clock(clock.clone()).without_sweeping();
+            let builder =
+                RedbStore::builder(mount.sessions()).clock(clock.clone()).without_sweeping();
             let builder = builder.keep_ended(Duration::ZERO);
             if exclusive { builder.exclusive() } else { builder }.open().unwrap()
         };
@@ -244,7 +197,7 @@ const SIZES: [u64; 2] = [1, (128 << 20) + 1];
 async fn file_with_a_hole(mount: &Mount, store: &RedbStore, clock: &Clock, len: u64) -> World {
     let mut world = World { ring_version: 1, sessions: BTreeMap::new() };
     let mut lane = Lane::new(1);
-    while hole_of(mount) < 16 << 20 || fs::metadata(mount.path()).unwrap().len() < len {
+    while hole_of(mount) < 16 << 20 || fs::metadata(mount.sessions()).unwrap().len() < len {
         let user = Some(format!("user{}", world.sessions.len() % 40));
         let action = lane.create_of(user, 60_000);
         action.run(store, clock).await.unwrap();
@@ -255,7 +208,7 @@ async fn file_with_a_hole(mount: &Mount, store: &RedbStore, clock: &Clock, len: 
 
 /// Bytes that the file has no blocks for.
 fn hole_of(mount: &Mount) -> u64 {
-    let meta = fs::metadata(mount.path()).unwrap();
+    let meta = fs::metadata(mount.sessions()).unwrap();
     meta.len().saturating_sub(meta.blocks() * 512)
 }
 
@@ -264,7 +217,7 @@ async fn rule_19_a_hole_that_the_disk_cannot_fill_any_more_ends_no_service() {
     for (len, exclusive) in SIZES.into_iter().zip([false, true]) {
         let Some(mount) = Mount::new("size=640m") else { return };
         let clock = Clock::manual(START);
-        let builder = RedbStore::builder(mount.path()).clock(clock.clone()).without_sweeping();
+        let builder = RedbStore::builder(mount.sessions()).clock(clock.clone()).without_sweeping();
         let builder = builder.keep_ended(Duration::ZERO);
         let store = if exclusive { builder.exclusive() } else { builder }.open().unwrap();
         let mut world = file_with_a_hole(&mount, &store, &clock, len).await;
@@ -299,10 +252,10 @@ async fn rule_19_a_disk_that_fills_up_leaves_no_hole_in_the_file() {
     for len in SIZES {
         let Some(mount) = Mount::new("size=640m") else { return };
         let clock = Clock::manual(START);
-        let store = RedbStore::builder(mount.path()).clock(clock.clone()).open().unwrap();
+        let store = RedbStore::builder(mount.sessions()).clock(clock.clone()).open().unwrap();
         file_with_a_hole(&mount, &store, &clock, len).await;
-        let ballast = fs::File::create(mount.0.path().join("ballast")).unwrap();
-        let free = rustix::fs::statvfs(mount.0.path()).unwrap();
+        let ballast = fs::File::create(mount.path().join("ballast")).unwrap();
+        let free = rustix::fs::statvfs(mount.path()).unwrap();
         let most = free.f_bavail * free.f_frsize;
         // Room enough for the hole, and too little for another leap.
         let ballast_bytes = most - hole_of(&mount) - (8 << 20);
@@ -320,14 +273,14 @@ async fn rule_19_a_disk_that_fills_up_leaves_no_hole_in_the_file() {
 #[tokio::test]
 async fn a_read_only_filesystem_is_refused_at_the_start() {
     let Some(mount) = Mount::new("size=8m") else { return };
-    RedbStore::open(mount.path()).unwrap().close().await.unwrap();
-    let before = fs::read(mount.path()).unwrap();
+    RedbStore::open(mount.sessions()).unwrap().close().await.unwrap();
+    let before = fs::read(mount.sessions()).unwrap();
     mount.remount("remount,ro");
-    let error = RedbStore::open(mount.path()).unwrap_err();
+    let error = RedbStore::open(mount.sessions()).unwrap_err();
     assert!(error.is_forbidden() && error.to_string().contains("read-only"), "{error:?}");
-    let error = RedbStore::open(mount.0.path().join("new.redb")).unwrap_err();
+    let error = RedbStore::open(mount.path().join("new.redb")).unwrap_err();
     assert!(error.is_forbidden(), "{error:?}");
-    assert!(fs::read(mount.path()).unwrap() == before);
+    assert!(fs::read(mount.sessions()).unwrap() == before);
 }
 
 #[test]

@@ -16,6 +16,8 @@ mod helper;
 mod interval;
 mod ledger;
 mod model;
+#[path = "../common/mount.rs"]
+mod mount;
 mod processes;
 mod random;
 mod reopening;

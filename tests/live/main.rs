@@ -8,7 +8,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod crowd;
+mod full_disk;
 mod kills;
+#[path = "../common/mount.rs"]
+mod mount;
 mod restarts;
 mod rotations;
 mod server;
