@@ -34,7 +34,7 @@
 //! outlive every borrow of the request's headers; what only a session that is asked for has to
 //! remember is allocated when it is.
 //!
-//! **Reading: 7,700, and three compressions of SHA-256**, some 35 ns each where the processor has
+//! **Reading: 7,600, and three compressions of SHA-256**, some 35 ns each where the processor has
 //! instructions for them. Two are the cookie's MAC: all that it covers before the token is hashed
 //! once for each key (`keyring`), which leaves one block, and HMAC's outer hash. One is the session
 //! ID. Neither can be saved: without the MAC a bad cookie would reach the store, and the ID is what
@@ -50,14 +50,14 @@
 //! counts of the cookie's header, the key ring, the row, the handle and the layer, at 5 to 7 ns
 //! each: as much as all of SHA-256. A row that is not in the processor's cache costs as much again.
 //!
-//! **Writing: 2,900 more.** The value is encoded, the change merged into a copy of the packed record,
-//! of whose header only the instant and the count of commits change, the row
-//! replaced under its shard's lock, the clock read once more: the time of the first change tells
+//! **Writing: 1,800 more.** The value is encoded, the change merged into a copy of the packed record,
+//! of whose header only the instant and the count of commits change, the copy put into the row's
+//! place while its shard is locked, the clock read once more: the time of the first change tells
 //! whether an end came before it. A request that only inserts loads nothing: the commit finds its
 //! session, and compares the realm, by itself. It is asked for without a future if nobody else has
 //! a handle of the request; else it takes its turn, which costs one boxed future.
 //!
-//! **A new session: 11,500 and three compressions.** There is no cookie to verify, but one to make:
+//! **A new session: 11,300 and three compressions.** There is no cookie to verify, but one to make:
 //! a token out of those the thread has drawn ahead (`random`), the MAC and the ID, a row and its
 //! entry in the index, the text of `Set-Cookie`. Drawing ahead costs a look at the process's number,
 //! 100 ns for a system call that does nothing else: it is what makes a fork harmless, and nothing
