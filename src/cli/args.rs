@@ -294,7 +294,7 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Sessions named by ID, as arguments or with `-` line by line on standard \
- input, are ended without asking.")]
+                        input, are ended without asking.")]
 pub(crate) struct ExpireArgs {
     /// Session IDs, or their beginnings; `-` reads them from standard input
     #[arg(value_name = "ID")]
@@ -340,7 +340,9 @@ pub(crate) struct ExportArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Adds what is not there, and changes nothing that is. What is known to be over here is left out; a session whose record was removed after its end comes back from an older export."
+    after_help = "Adds what is not there, and changes nothing that is. What is known to be over \
+                  here is left out; a session whose record was removed after its end comes back \
+                  from an older export."
 )]
 pub(crate) struct ImportArgs {
     /// What `export` wrote; `-` is standard input
@@ -408,7 +410,8 @@ pub(crate) struct CheckArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The copy is the file as it was at one moment, checked, and readable by you only. It holds the signing keys: who has it can sign cookies."
+    after_help = "The copy is the file as it was at one moment, checked, and readable by you only. \
+                  It holds the signing keys: who has it can sign cookies."
 )]
 pub(crate) struct BackupArgs {
     /// Where to; there must be nothing yet
@@ -418,7 +421,8 @@ pub(crate) struct BackupArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The former file is kept beside it as FILE.replaced-TIME. Sessions and keys are those of the backup again: what ended since lives again."
+    after_help = "The former file is kept beside it as FILE.replaced-TIME. Sessions and keys are \
+                  those of the backup again: what ended since lives again."
 )]
 pub(crate) struct RestoreArgs {
     /// The backup
@@ -434,9 +438,8 @@ pub(crate) struct RestoreArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "The new file is written beside the former, which needs room for both. Interrupted at any moment, a whole file is in place."
-)]
+#[command(after_help = "The new file is written beside the former, which needs room for both. \
+                  Interrupted at any moment, a whole file is in place.")]
 pub(crate) struct CompactArgs {
     #[command(flatten)]
     pub(crate) reason: Reason,
