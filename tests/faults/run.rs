@@ -377,9 +377,14 @@ pub(crate) fn checked<T>(scenario: Scenario, run: impl Future<Output = T>) -> T 
         let said = panic.downcast_ref::<String>().map(String::as_str);
         let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
         println!("{scenario:?}: panicked: {said}");
+        println!("before that, in the store's threads: {:#?}", CAUGHT.lock().unwrap());
         std::panic::resume_unwind(panic)
     })
 }
+
+/// What the store's threads panicked of, all that do not say [`PANIC`](crate::disk::PANIC): of use
+/// if a test fails.
+static CAUGHT: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// What the store's threads catch is not worth printing.
 pub(crate) fn quieten_engine() {
@@ -388,8 +393,11 @@ pub(crate) fn quieten_engine() {
         let print = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let name = std::thread::current().name().unwrap_or_default().to_owned();
+            let said = panic.to_string();
             if !name.starts_with("fastsession-") {
                 print(panic);
+            } else if !said.contains(crate::disk::PANIC) {
+                CAUGHT.lock().unwrap().push(said);
             }
         }));
     });
