@@ -133,7 +133,7 @@ fn against_bare(report: &mut Report, effort: Effort, rows: usize, name: &str, ex
     let (runtime, folder) = (load::runtime(), TempDir::new().expect("a folder"));
     let pair = Pair::new(&runtime, &folder, rows, exclusive);
     let time = effort.pick(Duration::from_secs(1), Duration::from_millis(250));
-    let rounds_wanted = effort.pick(3, 2);
+    let rounds_wanted = effort.pick(3, 1);
     let clients: &[usize] = effort.pick(&[1, 16, 64, 256, 1024], &[1, 64]);
     let place = format!("{name}, {}", mode(exclusive));
     for &clients in clients {
@@ -205,7 +205,7 @@ fn through_router(report: &mut Report, effort: Effort, exclusive: bool) {
         };
         let mut rounds = Rounds::default();
         let time = effort.pick(Duration::from_secs(2), Duration::from_millis(400));
-        for _ in 0..effort.pick(5, 2) {
+        for _ in 0..effort.pick(5, 1) {
             let ours = runtime.block_on(writes(&ours, clients, time));
             rounds.add(ours, runtime.block_on(writes(app, clients, time)));
         }
@@ -230,7 +230,7 @@ fn bare_beside(
     let bare = Arc::new(Loop::open(&path, exclusive, CACHE_BYTES, &keys));
     let mut rounds = Rounds::default();
     let time = effort.pick(Duration::from_secs(2), Duration::from_millis(400));
-    for _ in 0..effort.pick(5, 2) {
+    for _ in 0..effort.pick(5, 1) {
         let (bare, keys) = (bare.clone(), keys.clone());
         let puts = load::rate(CLIENTS, time, move |_, _| {
             let bare = bare.clone();

@@ -42,7 +42,7 @@ pub(crate) fn run(report: &mut Report, effort: Effort) {
     for (name, path, goal) in kinds {
         let mut rounds = Rounds::default();
         let mut least = [(); 2].map(|()| Rounds::default());
-        for _ in 0..effort.pick(7, 2) {
+        for _ in 0..effort.pick(7, 1) {
             let own = wrk(&ours, path, &own_script, seconds);
             let bare = wrk(&bare, path, &own_script, seconds);
             rounds.add(own, bare);
