@@ -78,7 +78,7 @@ where
         let mut finishing = Box::pin(async move {
             let closing = match waiting {
                 Some(asked) => Arc::clone(&session).finish_asked(asked, closed).await,
-                None => Arc::clone(&session).finish(closed).await,
+                None => Box::pin(Arc::clone(&session).finish(closed)).await,
             };
             request.dress(session.shared(), &mut response, closing);
             response

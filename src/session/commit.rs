@@ -56,7 +56,7 @@ impl Inner {
                 Some(Step::Merge { id, draft }) => self.merge(id, draft, version, may_send).await?,
                 Some(Step::Create { draft, user }) => self.create(draft, version, user).await?,
                 Some(Step::Renew { id, token, draft, user }) => {
-                    self.renew_to(id, token, draft, version, user).await?
+                    Box::pin(self.renew_to(id, token, draft, version, user)).await?
                 }
             };
             if done {

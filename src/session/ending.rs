@@ -194,7 +194,7 @@ impl<R: Realm> Session<R> {
     /// # Ok(()) }
     /// ```
     pub async fn destroy_others(&self) -> Result<Expired> {
-        self.inner.destroy_others().await
+        Box::pin(self.inner.destroy_others()).await
     }
 
     /// The other live sessions of this session's user in this realm: "your devices". Empty if
@@ -208,7 +208,7 @@ impl<R: Realm> Session<R> {
     /// # Ok(()) }
     /// ```
     pub async fn siblings(&self) -> Result<Vec<Summary>> {
-        self.inner.siblings().await
+        Box::pin(self.inner.siblings()).await
     }
 
     /// Waits for the end of the session, whoever ends it and however, and returns within a

@@ -84,7 +84,7 @@ impl Inner {
         };
         match closing {
             Some(closing) => closing,
-            None => self.finish(closed).await,
+            None => Box::pin(self.finish(closed)).await,
         }
     }
 

@@ -16,7 +16,7 @@ impl Inner {
     async fn save(&self) -> Result<()> {
         drop(self.loaded().await?);
         let _turn = self.turn.lock().await;
-        self.commit_pending(Head::AsKnown).await
+        Box::pin(self.commit_pending(Head::AsKnown)).await
     }
 
     async fn renew(&self) -> Result<()> {

@@ -57,31 +57,50 @@ impl Conclusion {
 
 impl Inner {
     /// Looks at the carried cookie, unless that was done.
+    ///
+    /// Boxed is what has to wait: a handler's future would have the room for it in every request,
+    /// and beyond a kilobyte memory is no longer at hand in the allocator's cache of its thread.
     pub(super) async fn loaded(&self) -> Result<Held<'_>> {
-        let tried = {
-            let mut known = self.known.lock();
-            let state = known.state();
-            state.consulted |= !state.head_sent;
-            if state.origin.is_some() {
-                return Ok(MutexGuard::map(known, Known::state));
-            }
-            match self.shared.conclude_now(&known.carried) {
-                Tried::Concluded(conclusion) => {
-                    known.install(&self.shared, conclusion?);
-                    return Ok(MutexGuard::map(known, Known::state));
-                }
-                Tried::Loading(found, answer) => Err((found, answer)),
-                Tried::NotNow => Ok(known.carried.clone()),
-            }
+        let later = match self.loaded_now() {
+            Ok(loaded) => return loaded,
+            Err(waiting) => Box::pin(self.loaded_later(waiting)),
         };
-        let conclusion = match tried {
-            Ok(carried) => self.shared.conclude(&carried).await?,
-            Err((found, answer)) => self.shared.choice(found, answer.await?),
+        later.await
+    }
+
+    /// The same without waiting.
+    #[inline]
+    fn loaded_now(&self) -> std::result::Result<Result<Held<'_>>, Waiting> {
+        let mut known = self.known.lock();
+        let state = known.state();
+        state.consulted |= !state.head_sent;
+        if state.origin.is_none() {
+            match self.shared.conclude_now(&known.carried) {
+                Tried::Concluded(Ok(conclusion)) => known.install(&self.shared, conclusion),
+                Tried::Concluded(Err(error)) => return Ok(Err(error)),
+                Tried::Loading(found, answer) => return Err(Waiting::Loading(found, answer)),
+                Tried::NotNow => return Err(Waiting::Concluding(known.carried.clone())),
+            }
+        }
+        Ok(Ok(MutexGuard::map(known, Known::state)))
+    }
+
+    async fn loaded_later(&self, waiting: Waiting) -> Result<Held<'_>> {
+        let conclusion = match waiting {
+            Waiting::Concluding(carried) => self.shared.conclude(&carried).await?,
+            Waiting::Loading(found, answer) => self.shared.choice(found, answer.await?),
         };
         let mut known = self.known.lock();
         known.install(&self.shared, conclusion);
         Ok(MutexGuard::map(known, Known::state))
     }
+}
+
+/// What a handle has to wait for.
+enum Waiting {
+    /// All that the request carried has to be looked at.
+    Concluding(Carried),
+    Loading(Found, Answer<Loaded>),
 }
 
 impl Known {

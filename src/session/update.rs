@@ -157,7 +157,7 @@ impl Inner {
         let _turn = self.turn.lock().await;
         self.commit_what_goes_first().await?;
         let Some(id) = self.updatable()? else {
-            return self.create_by_update(key, &mut f).await;
+            return Box::pin(self.create_by_update(key, &mut f)).await;
         };
         loop {
             let Asked { new, answer, pending, breaks, version, held } =
@@ -225,17 +225,26 @@ impl Inner {
         Ok(Asked { new, answer, pending, breaks, version, held })
     }
 
-    /// Whoever had to wait for others has an old record, and would lose the first round.
     async fn join(
         &self,
         id: &SessionId,
         key: &str,
         deadline: Instant,
     ) -> Result<MutexGuard<'static, Line>> {
-        let line = Line::of(id);
-        if let Ok(guard) = line.try_lock() {
-            return Ok(guard);
+        match Line::of(id).try_lock() {
+            Ok(line) => Ok(line),
+            Err(_) => Box::pin(self.wait_in_line(id, key, deadline)).await,
         }
+    }
+
+    /// Whoever had to wait for others has an old record, and would lose the first round.
+    async fn wait_in_line(
+        &self,
+        id: &SessionId,
+        key: &str,
+        deadline: Instant,
+    ) -> Result<MutexGuard<'static, Line>> {
+        let line = Line::of(id);
         let guard = tokio::time::timeout_at(deadline, line.lock()).await.map_err(|_| conflict())?;
         let in_line = guard.tail_of(id, key, &self.current(key)?.record).is_some();
         if !in_line
@@ -253,7 +262,7 @@ impl Inner {
             let state = self.state();
             state.staged.is_some() || state.draft.changes.is_clear()
         };
-        if goes_first { self.commit_pending(Head::AsKnown).await } else { Ok(()) }
+        if goes_first { Box::pin(self.commit_pending(Head::AsKnown)).await } else { Ok(()) }
     }
 
     /// The session to update; `None` if one has to be created.

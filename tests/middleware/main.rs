@@ -11,6 +11,7 @@ mod faults;
 mod headers;
 mod races;
 mod sequences;
+mod sizes;
 mod support;
 mod time;
 mod unseen;
