@@ -50,7 +50,7 @@
 //!
 //! # Size
 //!
-//! The file grows by 128 MiB at a time, as a hole that gets its blocks shortly before its pages are
+//! The file grows by 240 MiB at a time, as a hole that gets its blocks shortly before its pages are
 //! written: [`regions`], [`space`]. IDs are random, so that pages are about two
 //! thirds full after arrivals, and 60 % where sessions also leave: each byte of a row costs 1.6 in
 //! the file. A purge that packed pages full would not help, since the next arrival in a full page

@@ -47,7 +47,7 @@ const MARGIN: u64 = 1 << 20;
 /// The least that a file has beyond its end, where the disk has room.
 const LEAST_ROOM: u64 = 1 << 20;
 /// Where more than this would be needed, which only files of another layout do, there is none.
-const MOST_ROOM: u64 = 160 << 20;
+const MOST_ROOM: u64 = 256 << 20;
 /// How far ahead of the page that is written the file has blocks.
 const STEP: u64 = 32 << 20;
 /// Phases of a commit: before it writes, once its new state is named in the header, once its pages
