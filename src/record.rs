@@ -230,7 +230,15 @@ impl Record {
     /// When it is over unless there is activity, or because of [`Record::absolute_at`].
     #[inline]
     pub fn expires_at(&self) -> Timestamp {
-        self.last_seen_at().saturating_add(self.idle_timeout()).min(self.absolute_at())
+        self.expires_after(self.last_seen_at())
+    }
+
+    /// The same if it was last seen at `seen`.
+    #[inline]
+    fn expires_after(&self, seen: Timestamp) -> Timestamp {
+        // Without a `Duration`: several of these are asked for in each request.
+        let idle = i64::from(form::idle_seconds(&self.bytes)) * 1000;
+        Timestamp::from_millis(seen.as_millis().saturating_add(idle)).min(self.absolute_at())
     }
 
     /// The deadline where the layer's own timeouts are known too: the earlier one wins, unless the

@@ -18,6 +18,7 @@ use crate::store::{Answer, Commit, Loaded, Op, Outcome, SessionStore};
 const TARGET: &str = "fastsession";
 
 /// Asks `store` to commit.
+#[inline]
 pub(crate) fn commit<S: SessionStore + ?Sized>(store: &S, commit: Commit) -> Answer<Outcome> {
     let (id, op) = (commit.id, name(&commit.op));
     meter::asked(op);

@@ -90,14 +90,6 @@ fn split_entry(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((key, value, rest))
 }
 
-fn push_entry(out: &mut Vec<u8>, key: &str, value: &[u8]) {
-    // Keys and values are bounded when they enter `Changes`.
-    varint::push(out, u32::try_from(key.len()).unwrap_or(u32::MAX));
-    out.extend_from_slice(key.as_bytes());
-    varint::push(out, u32::try_from(value.len()).unwrap_or(u32::MAX));
-    out.extend_from_slice(value);
-}
-
 /// Changes to the data of a session: keys set and removed, perhaps all others cleared.
 ///
 /// `Debug` shows keys only.
@@ -113,6 +105,18 @@ struct Entry {
     key: Box<str>,
     /// `None` removes.
     value: Option<Vec<u8>>,
+}
+
+impl Entry {
+    /// Appends it as it is stored, unless it removes.
+    fn push_to(&self, out: &mut Vec<u8>) {
+        let Some(value) = &self.value else { return };
+        // Keys and values are bounded when they enter `Changes`.
+        varint::push(out, u32::try_from(self.key.len()).unwrap_or(u32::MAX));
+        out.extend_from_slice(self.key.as_bytes());
+        varint::push(out, u32::try_from(value.len()).unwrap_or(u32::MAX));
+        out.extend_from_slice(value);
+    }
 }
 
 impl Changes {
@@ -236,23 +240,25 @@ impl Changes {
     /// Appends the packed data after these changes to `before`.
     pub(super) fn apply_to(&self, before: Data<'_>, out: &mut Vec<u8>) {
         let before = if self.clear { Data::EMPTY } else { before };
-        let mut changed = self.iter().peekable();
-        for (key, value) in before.iter() {
-            while let Some((new, set)) = changed.next_if(|(new, _)| *new < key) {
-                if let Some(set) = set {
-                    push_entry(out, new, set);
-                }
+        let mut changed = self.entries();
+        let mut rest = before.as_bytes();
+        while let Some((key, _, after)) = split_entry(rest) {
+            let (stored, mut is_changed) = (&rest[..rest.len() - after.len()], false);
+            while let Some((new, others)) = changed.split_first()
+                && let order = new.key.as_bytes().cmp(key)
+                && order.is_le()
+            {
+                new.push_to(out);
+                is_changed = order.is_eq();
+                changed = others;
             }
-            match changed.next_if(|(new, _)| *new == key) {
-                Some((_, Some(set))) => push_entry(out, key, set),
-                Some((_, None)) => {}
-                None => push_entry(out, key, value),
+            if !is_changed {
+                out.extend_from_slice(stored);
             }
+            rest = after;
         }
-        for (new, set) in changed {
-            if let Some(set) = set {
-                push_entry(out, new, set);
-            }
+        for new in changed {
+            new.push_to(out);
         }
     }
 }

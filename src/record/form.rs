@@ -122,7 +122,7 @@ pub(super) fn touch(bytes: &mut [u8], record: &Record, at: Timestamp) -> bool {
     if is_wide(bytes) || record.mark() != Mark::None {
         return false;
     }
-    let until = at.saturating_add(record.idle_timeout()).min(record.absolute_at());
+    let until = record.expires_after(at);
     let Some(seen) = bits::<5>(at.as_millis().checked_sub(record.created_at().as_millis())) else {
         return false;
     };

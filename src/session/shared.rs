@@ -135,6 +135,7 @@ impl Shared {
         self.access_at(self.clock.now())
     }
 
+    #[inline]
     pub(super) fn access_at(&self, at: Timestamp) -> Access {
         Access { at, timeouts: self.settings.timeouts, touch_interval: self.touch_interval }
     }
@@ -161,6 +162,7 @@ impl Shared {
         self.ask_at(self.clock.now(), id, op)
     }
 
+    #[inline]
     pub(super) fn ask_at(&self, at: Timestamp, id: SessionId, op: Op) -> Answer<Outcome> {
         let (access, max_data_bytes) = (self.access_at(at), self.settings.max_data_bytes);
         watch::commit(&*self.store, Commit { id, access, max_data_bytes, op })

@@ -87,7 +87,7 @@ pub fn apply(commit: &Commit, rows: &mut impl Rows) -> Result<Applied> {
     };
     let endings = rows.endings(current.user())?;
     match (change(commit, &current, &endings, rows.keep_ended())?, &commit.op) {
-        (Change::To(after), _) => Ok(Applied {
+        (Change::Data(after) | Change::To(after), _) => Ok(Applied {
             outcome: Outcome::Committed(after.clone()),
             write: Some(Write { id: commit.id, before: Some(current), after }),
             more: Vec::new(),
@@ -104,6 +104,8 @@ pub fn apply(commit: &Commit, rows: &mut impl Rows) -> Result<Applied> {
 
 /// What becomes of the record of a commit's session.
 pub(super) enum Change {
+    /// This one takes its place, and is filed where it was.
+    Data(Record),
     /// This one takes its place.
     To(Record),
     /// It stays.
@@ -123,9 +125,9 @@ pub(super) fn change(
     if let Some(absence) = current.absence(*at, timeouts.as_ref(), endings) {
         return Ok(Change::None(Outcome::Absent(absence)));
     }
-    let after = match &commit.op {
+    match &commit.op {
         Op::MergeUnseen { realm, .. } if realm.as_deref() != current.realm() => {
-            return Ok(Change::None(Outcome::Absent(Absence::NotFound)));
+            Ok(Change::None(Outcome::Absent(Absence::NotFound)))
         }
         Op::Merge(draft) | Op::MergeUnseen { draft, .. } => merged(commit, current, draft),
         Op::CompareAndSet { key, expected, value } => {
@@ -139,10 +141,9 @@ pub(super) fn change(
             }
             merged(commit, current, &draft)
         }
-        Op::End { by, grace } => current.ended(*at, *by, keep_ended, *grace),
-        Op::Create { .. } | Op::Renew { .. } => return Ok(Change::More),
-    };
-    after.map(Change::To)
+        Op::End { by, grace } => current.ended(*at, *by, keep_ended, *grace).map(Change::To),
+        Op::Create { .. } | Op::Renew { .. } => Ok(Change::More),
+    }
 }
 
 /// What is left of `record` if it is live at `at` and ended now; `None` if it is over already.
@@ -184,15 +185,16 @@ fn create(
     })
 }
 
-fn merged(commit: &Commit, current: &Record, draft: &Draft) -> Result<Record> {
+fn merged(commit: &Commit, current: &Record, draft: &Draft) -> Result<Change> {
     let is_plain = draft.label.is_none()
         && draft.remember.is_none()
         && commit.access.timeouts.is_none_or(|timeouts| current.is_within(&timeouts));
     if is_plain && let Some(after) = current.committed(commit.access.at, &draft.changes) {
         debug_assert_eq!(Some(&after), repacked(commit, current, draft).ok().as_ref());
-        return bounded(commit, after, current.data(), &draft.changes);
+        return bounded(commit, after, current.data(), &draft.changes).map(Change::Data);
     }
-    bounded(commit, repacked(commit, current, draft)?, current.data(), &draft.changes)
+    let after = repacked(commit, current, draft)?;
+    bounded(commit, after, current.data(), &draft.changes).map(Change::To)
 }
 
 /// The merged record by way of its unpacked header.
@@ -324,7 +326,12 @@ fn finish(commit: &Commit, header: &Header, changes: &Changes, before: Data<'_>)
 
 /// Refuses a record whose data `changes` made of `before`, if that is too much.
 fn bounded(commit: &Commit, record: Record, before: Data<'_>, changes: &Changes) -> Result<Record> {
-    let (max, size) = (commit.max_data_bytes, record.data().as_bytes().len());
+    let max = commit.max_data_bytes;
+    // Nearly every record is within the bound with its header.
+    if record.size_bytes() <= max {
+        return Ok(record);
+    }
+    let size = record.data().as_bytes().len();
     // A session that is over the bound already (it was lowered) may still shrink.
     if !changes.is_empty() && size > max && size >= before.as_bytes().len() {
         let message = format!("the session's data would be {size} bytes, {max} are allowed");

@@ -112,6 +112,7 @@ fn a_merge_into_the_packed_record_is_the_one_by_way_of_its_header() {
                         match current.committed(at, &draft.changes) {
                             Some(record) => {
                                 assert_eq!(record.as_bytes(), wanted.as_bytes());
+                                assert_eq!(record.index_key(), current.index_key());
                                 packed += 1;
                             }
                             None => by_header += 1,
@@ -129,7 +130,8 @@ fn rule_13_a_merge_takes_over_timeouts_that_are_earlier() {
     let header = Header::new(NOW, &Timeouts::default());
     let current = Record::new(&header, Data::EMPTY).unwrap();
     let merged = |timeouts| {
-        let record = merged(&merging(NOW, Some(timeouts)), &current, &Draft::default()).unwrap();
+        let change = merged(&merging(NOW, Some(timeouts)), &current, &Draft::default()).unwrap();
+        let (Change::Data(record) | Change::To(record)) = change else { panic!("it is merged") };
         Timeouts::new(record.idle_timeout(), record.absolute_at().saturating_since(NOW))
     };
     let Timeouts { idle, absolute } = Timeouts::default();

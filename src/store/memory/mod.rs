@@ -276,8 +276,9 @@ impl Inner {
         let Shard { rows, deadlines } = &mut *shard;
         let Some(row) = rows.get_mut(&commit.id) else { return Ok(None) };
         let endings = self.endings_of(row.user());
-        let after = match change(commit, row, &endings, self.keep_ended)? {
-            Change::To(after) => after,
+        let (after, is_filed) = match change(commit, row, &endings, self.keep_ended)? {
+            Change::Data(after) => (after, true),
+            Change::To(after) => (after, false),
             Change::None(outcome) => return Ok(Some(Tried::Done(outcome))),
             Change::More => return Ok(None),
         };
@@ -285,7 +286,10 @@ impl Inner {
             return Ok(Some(Tried::NoRoom { wanted }));
         }
         let before = std::mem::replace(row, after.clone());
-        self.account(deadlines, &commit.id, Some(&before), after.index_key(), cost(&after));
+        self.account(cost(&before), cost(&after));
+        if !is_filed {
+            file(deadlines, &commit.id, Some(&before), after.index_key());
+        }
         drop(shard);
         drop(before);
         Ok(Some(self.done(commit, Outcome::Committed(after))))
@@ -302,27 +306,17 @@ impl Inner {
     fn insert(&self, shard: &mut Shard, id: SessionId, after: Record) {
         let (key, size) = (after.index_key(), cost(&after));
         let before = shard.rows.insert(id, after);
-        self.account(&mut shard.deadlines, &id, before.as_ref(), key, size);
+        self.account(before.as_ref().map_or(0, cost), size);
+        file(&mut shard.deadlines, &id, before.as_ref(), key);
     }
 
-    /// For a row of this key and size, which took the place of `before`.
-    fn account(
-        &self,
-        deadlines: &mut Deadlines,
-        id: &SessionId,
-        before: Option<&Record>,
-        key: IndexKey,
-        size: usize,
-    ) {
-        let freed = before.map_or(0, cost);
+    /// For a row of this size, which took the place of one of `freed`.
+    fn account(&self, freed: usize, size: usize) {
         // Most rows keep their size, and threads need not take turns for that.
         if size > freed {
             self.bytes.fetch_add(size - freed, Ordering::Relaxed);
         } else if freed > size {
             self.bytes.fetch_sub(freed - size, Ordering::Relaxed);
-        }
-        if before.is_none_or(|before| before.index_key() != key) {
-            deadlines.entry(key).or_default().push(Tail::of(id));
         }
     }
 
@@ -332,6 +326,13 @@ impl Inner {
         if let Some(user) = record.listed_user() {
             users.remove(user, id);
         }
+    }
+}
+
+/// Files a row of this key, which took the place of `before`.
+fn file(deadlines: &mut Deadlines, id: &SessionId, before: Option<&Record>, key: IndexKey) {
+    if before.is_none_or(|before| before.index_key() != key) {
+        deadlines.entry(key).or_default().push(Tail::of(id));
     }
 }
 
