@@ -125,7 +125,7 @@ mod tests {
             len = grown;
         }
         // What a commit writes down of a whole region takes no more than its bits do.
-        let mut commit = |row| {
+        let commit = |row| {
             let mut txn = database.begin_write().unwrap();
             txn.set_quick_repair(true);
             txn.open_table(ROWS).unwrap().insert(row, &[1][..]).unwrap();
