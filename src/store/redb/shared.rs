@@ -12,7 +12,7 @@ use super::builder::Config;
 use super::file::Opener;
 use super::queue::{Job, Queue};
 use super::snapshot::{Snapshot, Snapshots};
-use super::{failure, queue, space};
+use super::{failure, queue};
 use crate::error::{Error, Kind, Result};
 use crate::keyring::KeyRing;
 use crate::store::events::Hub;
@@ -154,7 +154,7 @@ impl Shared {
             crate::meter::standing(&crate::meter::Standing {
                 queued: self.queue.len(),
                 snapshot_age: snapshot.map(|(age, _)| age),
-                file_bytes: space::size_of(&self.config.opener.path),
+                file_bytes: self.file_bytes(),
                 records: snapshot.and_then(|(_, records)| records),
             });
         }
@@ -184,9 +184,15 @@ impl Shared {
         }
     }
 
+    /// What the file takes of the disk.
+    pub(super) fn file_bytes(&self) -> Option<u64> {
+        let Opener { growth, path, .. } = &self.config.opener;
+        growth.size_of(path)
+    }
+
     /// The file's bound, if the file has reached it.
     pub(super) fn file_is_full(&self) -> Option<u64> {
-        let size = space::size_of(&self.config.opener.path).unwrap_or_default();
+        let size = self.file_bytes().unwrap_or_default();
         (size >= self.config.max_file_bytes).then_some(self.config.max_file_bytes)
     }
 

@@ -117,12 +117,21 @@ impl Growth {
             region => region.saturating_mul(2).min(LONGEST_LEAP),
         };
         let failed = self.0.failed.load(Ordering::Acquire) || self.has_holes();
-        let is_doubtful = failed || !has_room(path, leap);
+        let file = self.0.file.lock().upgrade();
+        let is_doubtful = failed || !has_room(file.as_deref(), path, leap);
         self.0.doubtful.store(is_doubtful, Ordering::Release);
         if is_doubtful && !self.0.is_copy {
             self.fill_holes();
         }
         is_doubtful
+    }
+
+    /// What the file takes of the disk, as [`size_of`] has it.
+    pub(super) fn size_of(&self, path: &Path) -> Option<u64> {
+        match self.0.file.lock().upgrade() {
+            Some(file) => file.metadata().ok().map(|meta| taken(&meta)),
+            None => size_of(path),
+        }
     }
 
     fn fill_holes(&self) {
@@ -223,10 +232,14 @@ impl Growth {
     }
 }
 
-/// Whether the disk has room for the next leap of the file at `path`. True if that is not known.
-fn has_room(path: &Path, leap: u64) -> bool {
-    let Ok(meta) = std::fs::metadata(path) else { return true };
-    let Ok(disk) = rustix::fs::statvfs(path) else { return true };
+/// Whether the disk has room for the next leap of the file at `path`, which may be open: before each
+/// commit that is asked, and a path costs several times as much. True if that is not known.
+fn has_room(file: Option<&File>, path: &Path, leap: u64) -> bool {
+    let (meta, disk) = match file {
+        Some(file) => (file.metadata(), rustix::fs::fstatvfs(file)),
+        None => (std::fs::metadata(path), rustix::fs::statvfs(path)),
+    };
+    let (Ok(meta), Ok(disk)) = (meta, disk) else { return true };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     free >= meta.len().min(leap) + MARGIN
 }
@@ -251,8 +264,11 @@ fn allocate(_: &File, _: u64, _: u64) -> io::Result<()> {
 /// What the file at `path` takes of the disk: its length, or less where it has holes. `None` if it
 /// cannot be looked at.
 pub(super) fn size_of(path: &Path) -> Option<u64> {
-    let meta = std::fs::metadata(path).ok()?;
-    Some(meta.len().min(meta.blocks() * 512))
+    std::fs::metadata(path).ok().map(|meta| taken(&meta))
+}
+
+fn taken(meta: &std::fs::Metadata) -> u64 {
+    meta.len().min(meta.blocks() * 512)
 }
 
 /// Up to where blocks are wanted: as far as redb grows a file of `len` bytes until it has
