@@ -26,15 +26,15 @@
 //! two layers written by hand: one does what any must and nothing else, the other keeps what a
 //! session promises, too.
 //!
-//! **Ignoring the session: 3,000.** 2,250 are what axum itself asks for any layer with an
+//! **Ignoring the session: 3,100.** 2,250 are what axum itself asks for any layer with an
 //! extractor: a cloned and boxed route, one more boxed future, the fourth extension, for which the
-//! map of extensions grows. 750 are ours: the handle's one allocation, 120 bytes, and what is put
+//! map of extensions grows. 850 are ours: the handle's one allocation, 120 bytes, and what is put
 //! into it and dropped again, a reference to the `Cookie` header, the response's way out. A handle
 //! has to be allocated before it is known whether anybody will want it, since the extensions
 //! outlive every borrow of the request's headers; what only a session that is asked for has to
 //! remember is allocated when it is.
 //!
-//! **Reading: 7,600, and three compressions of SHA-256**, some 35 ns each where the processor has
+//! **Reading: 7,200, and three compressions of SHA-256**, some 35 ns each where the processor has
 //! instructions for them. Two are the cookie's MAC: all that it covers before the token is hashed
 //! once for each key (`keyring`), which leaves one block, and HMAC's outer hash. One is the session
 //! ID. Neither can be saved: without the MAC a bad cookie would reach the store, and the ID is what
@@ -44,20 +44,20 @@
 //! map, a reference count), 80 for the clock, which is read as of its last tick, 270 for the state
 //! and as much for letting go of it, 640 for `Vary`, 250 for seeing that no activity is due to be
 //! recorded, the rest for the value and its text. Nothing is awaited or boxed: where the store
-//! answers at once, so does the handle.
+//! answers at once, so does the handle, and what it has to wait for otherwise is boxed only then.
 //!
 //! Instructions tell less than half of it. Some two dozen are atomic, for locks and reference
 //! counts of the cookie's header, the key ring, the row, the handle and the layer, at 5 to 7 ns
 //! each: as much as all of SHA-256. A row that is not in the processor's cache costs as much again.
 //!
-//! **Writing: 1,800 more.** The value is encoded, the change merged into a copy of the packed record,
+//! **Writing: 1,450 more.** The value is encoded, the change merged into a copy of the packed record,
 //! of whose header only the instant and the count of commits change, the copy put into the row's
 //! place while its shard is locked, the clock read once more: the time of the first change tells
 //! whether an end came before it. A request that only inserts loads nothing: the commit finds its
 //! session, and compares the realm, by itself. It is asked for without a future if nobody else has
 //! a handle of the request; else it takes its turn, which costs one boxed future.
 //!
-//! **A new session: 11,300 and three compressions.** There is no cookie to verify, but one to make:
+//! **A new session: 11,100 and three compressions.** There is no cookie to verify, but one to make:
 //! a token out of those the thread has drawn ahead (`random`), the MAC and the ID, a row and its
 //! entry in the index, the text of `Set-Cookie`. Drawing ahead costs a look at the process's number,
 //! 100 ns for a system call that does nothing else: it is what makes a fork harmless, and nothing
