@@ -60,6 +60,9 @@ fn play(role: &str, args: &[String]) -> bool {
     match (role, args) {
         (instructions::REQUESTS, [app, kind, count]) => instructions::requests(app, kind, count),
         (processes::WRITER, [path, clients, millis]) => processes::write(path, clients, millis),
+        (processes::BARE_WRITER, [path, clients, millis]) => {
+            processes::write_bare(path, clients, millis);
+        }
         (cli::TOOL, args) => cli::tool(args),
         (cli::APP, [db]) => cli::app(db),
         (http::SERVER, [app]) => http::serve(app),
