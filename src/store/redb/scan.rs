@@ -9,7 +9,7 @@ use redb::ReadableTableMetadata;
 use super::shield::shielded;
 use super::snapshot::Snapshot;
 use super::tables;
-use super::{Shared, codec, failure};
+use super::{Shared, codec, failure, space};
 use crate::error::Result;
 use crate::id::SessionId;
 use crate::record::{Endings, Record, State};
@@ -190,14 +190,14 @@ impl<'a, T, Make: Fn(Row) -> T> Filling<'a, T, Make> {
 /// What is known without a walk through the tables.
 pub(super) fn quick_stats(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Stats> {
     let records = shielded(|| snapshot.sessions.len().map_err(failure::before_commit))?;
-    let file_bytes = shared.file_bytes();
+    let file_bytes = space::size_of(&shared.config.opener.path);
     Ok(Stats { records, file_bytes, ..Stats::default() })
 }
 
 /// Sizes and counts; walks every table.
 pub(super) fn stats(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Stats> {
     let (records, stored_bytes) = snapshot.size()?;
-    let file_bytes = shared.file_bytes();
+    let file_bytes = space::size_of(&shared.config.opener.path);
     let used = shielded(|| used_bytes(snapshot))?;
     let free_bytes = file_bytes.map(|bytes| bytes.saturating_sub(used));
     Ok(Stats { records, stored_bytes, file_bytes, free_bytes })

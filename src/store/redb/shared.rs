@@ -154,7 +154,7 @@ impl Shared {
             crate::meter::standing(&crate::meter::Standing {
                 queued: self.queue.len(),
                 snapshot_age: snapshot.map(|(age, _)| age),
-                file_bytes: self.file_bytes(),
+                file_bytes: super::space::size_of(&self.config.opener.path),
                 records: snapshot.and_then(|(_, records)| records),
             });
         }
@@ -184,15 +184,10 @@ impl Shared {
         }
     }
 
-    /// What the file takes of the disk.
-    pub(super) fn file_bytes(&self) -> Option<u64> {
-        let Opener { growth, path, .. } = &self.config.opener;
-        growth.size_of(path)
-    }
-
-    /// The file's bound, if the file has reached it.
+    /// The file's bound, if the file has reached it: for the writer.
     pub(super) fn file_is_full(&self) -> Option<u64> {
-        let size = self.file_bytes().unwrap_or_default();
+        let Opener { growth, path, .. } = &self.config.opener;
+        let size = growth.size_of(path).unwrap_or_default();
         (size >= self.config.max_file_bytes).then_some(self.config.max_file_bytes)
     }
 

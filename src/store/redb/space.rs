@@ -126,9 +126,11 @@ impl Growth {
         is_doubtful
     }
 
-    /// What the file takes of the disk, as [`size_of`] has it.
+    /// What the file takes of the disk, as [`size_of`] has it. For the writer, which closes the file:
+    /// another thread that had it in hand just then would keep its locks a moment longer.
     pub(super) fn size_of(&self, path: &Path) -> Option<u64> {
-        match self.0.file.lock().upgrade() {
+        let file = self.0.file.lock().upgrade();
+        match file {
             Some(file) => file.metadata().ok().map(|meta| taken(&meta)),
             None => size_of(path),
         }
