@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fastsession::record::{Absence, Changes};
 use fastsession::store::{
-    Access, Commit, Draft, Freshness, KeyChange, Loaded, Login, Op, Outcome, Query,
+    Access, Commit, Draft, Freshness, Import, KeyChange, Loaded, Login, Op, Outcome, Query,
     RedbStoreBuilder,
 };
 use fastsession::{
@@ -282,4 +282,103 @@ async fn rule_18_a_flipped_bit_is_found_and_never_read_as_data() {
         }
         store.close().await.ok();
     }
+}
+
+/// Creates sessions with so much data until one is refused, and says which there are.
+async fn fill(store: &RedbStore, bytes: usize) -> Vec<SessionId> {
+    let mut ids = Vec::new();
+    loop {
+        let id = id();
+        let op = Op::Create { realm: None, draft: draft("k", &vec![7; bytes]), login: None };
+        match store.commit(commit(id, op)).await {
+            Ok(outcome) => assert!(matches!(outcome, Outcome::Committed(_))),
+            Err(error) => {
+                assert!(error.is_full(), "{error}");
+                assert!(matches!(load(store, &id).await, Loaded::Absent(Absence::NotFound)));
+                return ids;
+            }
+        }
+        ids.push(id);
+    }
+}
+
+#[tokio::test]
+async fn rule_19_a_full_file_serves_who_is_there_and_newcomers_after_a_purge() {
+    const LIMIT: u64 = 8 << 20;
+    const BYTES: usize = 12_000;
+    for exclusive in [false, true] {
+        let fixture = Fixture::new();
+        let builder = fixture.builder().max_file_bytes(LIMIT);
+        let store = if exclusive { builder.exclusive() } else { builder }.open().unwrap();
+        let len = || fs::metadata(fixture.path()).unwrap().len();
+        // As small as a session can be: its mark is larger than what an ending removes.
+        let bare = create(&store, Some("alice")).await;
+        let (mut before, mut most) = (0, LIMIT);
+        for round in 0..3 {
+            let ids = fill(&store, BYTES).await;
+            assert!(len() <= most, "{} in round {round}", len());
+            assert!(round == 0 || ids.len() > before / 2, "{} after {before}", ids.len());
+            before = ids.len();
+            for (number, id) in ids.iter().enumerate() {
+                let value = vec![u8::try_from(number % 251).unwrap(); BYTES];
+                let op = Op::Merge(draft("k", &value));
+                let outcome = store.commit(commit(*id, op)).await.unwrap();
+                assert!(matches!(outcome, Outcome::Committed(_)));
+            }
+            let op = Op::Merge(draft("more", &[7; BYTES]));
+            let refused = store.commit(commit(ids[0], op)).await.unwrap_err();
+            assert!(refused.is_full(), "{refused}");
+            assert!(len() <= most, "{} in round {round}", len());
+            if round == 0 {
+                let op = Op::End { by: EndedBy::Application, grace: Duration::ZERO };
+                let ended = store.commit(commit(bare, op)).await.unwrap();
+                assert!(matches!(ended, Outcome::Committed(_)));
+                assert!(matches!(load(&store, &bare).await, Loaded::Absent(_)));
+            }
+            store.expire(Selector::everyone()).await.unwrap();
+            store.purge().await.unwrap();
+            assert_eq!(store.stats().await.unwrap().records, 0);
+            // Endings may have made it grow, once.
+            most = most.max(len()).min(2 * LIMIT);
+        }
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rule_19_free_bytes_are_what_long_values_leave() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let ids = 500;
+    for _ in 0..ids {
+        let op = Op::Create { realm: None, draft: draft("k", &[7; 20_000]), login: None };
+        store.commit(commit(id(), op)).await.unwrap();
+    }
+    let stats = store.stats().await.unwrap();
+    let used = stats.file_bytes.unwrap() - stats.free_bytes.unwrap();
+    assert!(used >= ids * 20_000, "{stats:?}");
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_19_an_import_holds_to_the_largest_record() {
+    let fixture = Fixture::new();
+    let (store, other) = (fixture.open(), fastsession::MemoryStore::builder());
+    let other = other.clock(fixture.clock.clone()).max_bytes(64 << 20).build().unwrap();
+    let (large, small) = (id(), id());
+    for (id, bytes) in [(large, 5 << 20), (small, 100)] {
+        let op = Op::Create { realm: None, draft: draft("k", &vec![7; bytes]), login: None };
+        let commit = Commit { max_data_bytes: 8 << 20, ..commit(id, op) };
+        other.commit(commit).await.unwrap();
+    }
+    let mut records = Vec::new();
+    for id in [small, large] {
+        records.push((id, other.inspect(&id).await.unwrap().unwrap().record));
+    }
+    let refused = store.import(Import { records: records.clone() }).await.unwrap_err();
+    assert!(refused.is_too_large(), "{refused}");
+    assert_eq!(store.stats().await.unwrap().records, 0);
+    records.pop();
+    assert_eq!(store.import(Import { records }).await.unwrap().imported, 1);
+    store.close().await.unwrap();
 }

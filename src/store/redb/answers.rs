@@ -95,15 +95,17 @@ impl Answers {
             }
             Job::Import(import, reply) => {
                 let failed = hold(&mut self.imports, reply, || batch.import(&import));
-                // A full file has taken in nothing.
+                let refused = |error: &Error| error.is_full() || error.is_too_large();
                 failed
-                    .filter(|error| !error.is_full() || failure::needs_reopening(error))
+                    .filter(|error| !refused(error) || failure::needs_reopening(error))
                     .map_or(Ok(()), Err)
             }
             Job::ChangeKeys(change, reply) => {
                 let failed = hold(&mut self.keys, reply, || batch.change_keys(change));
                 // A refused change (unknown key, full ring) has written nothing.
-                failed.filter(failure::needs_reopening).map_or(Ok(()), Err)
+                failed
+                    .filter(|error| failure::needs_reopening(error) || error.is_corrupt())
+                    .map_or(Ok(()), Err)
             }
             Job::Note(note, tally, reply) => {
                 hold(&mut self.held, reply, || batch.note(&note, tally)).map_or(Ok(()), Err)

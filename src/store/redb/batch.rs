@@ -7,7 +7,7 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use redb::{ReadableTable, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use self::endings::{EndingsTable, endings_of, opened_endings};
 use self::open::Open;
@@ -22,7 +22,7 @@ use crate::keyring::KeyRing;
 use crate::record::{Ending, Endings, Record};
 use crate::store::events::Notes;
 use crate::store::{
-    Access, Applied, Commit, End, EndReport, Filter, KeyChange, Outcome, Rows, Tally, Target,
+    Access, Applied, Commit, End, EndReport, Filter, KeyChange, Op, Outcome, Rows, Tally, Target,
     Write, apply, end_record,
 };
 
@@ -125,16 +125,9 @@ impl<'txn> Batch<'txn> {
         Ok(Finished { changed, notes, sweeping })
     }
 
-    /// Fails unless so many more pages can be had: takes them, and gives them back.
-    pub(super) fn prove_reserve(&self, pages: u64) -> Result<()> {
-        // With its key and redb's own bytes it has a page to itself.
-        let value = [0; 4000];
-        let mut reserve = self.txn.open_table(tables::RESERVE).map_err(failure::before_commit)?;
-        for page in 0..pages {
-            reserve.insert(page, value.as_slice()).map_err(failure::before_commit)?;
-        }
-        drop(reserve);
-        self.txn.delete_table(tables::RESERVE).map(drop).map_err(failure::before_commit)
+    /// How many rows there are by now.
+    pub(super) fn rows(&self) -> Result<u64> {
+        self.sessions.len().map_err(failure::before_commit)
     }
 
     /// Carries out one commit. The inner result is the operation's own; the outer one is an error
@@ -147,7 +140,9 @@ impl<'txn> Batch<'txn> {
             Err(error) => return Ok(Err(error)),
         };
         let writes: Vec<Write> = write.into_iter().chain(more).collect();
-        if let Err(error) = self.check_room(&writes) {
+        // A logout works in a full file, though a mark may be larger than the data it replaces.
+        let is_bounded = !matches!(commit.op, Op::End { .. });
+        if is_bounded && let Err(error) = self.check_room(&writes) {
             return Ok(Err(error));
         }
         for write in &writes {
@@ -292,19 +287,12 @@ impl<'txn> Batch<'txn> {
     }
 
     fn check_room(&self, writes: &[Write]) -> Result<()> {
-        if writes.iter().any(|write| write.after.size_bytes() > MAX_RECORD_BYTES) {
-            let message = format!("a stored session has at most {MAX_RECORD_BYTES} bytes");
-            return Err(Error::new(Kind::TooLarge, message));
-        }
+        writes.iter().try_for_each(|write| check_size(&write.after))?;
         let Some(limit) = self.full else { return Ok(()) };
         let added: usize = writes.iter().map(|write| write.after.size_bytes()).sum();
         let before = writes.iter().filter_map(|write| write.before.as_ref());
         let removed: usize = before.map(Record::size_bytes).sum();
-        if added > removed {
-            let message = format!("the session file has reached its limit of {limit} bytes");
-            return Err(Error::new(Kind::Full, message));
-        }
-        Ok(())
+        if added > removed { Err(reached(limit)) } else { Ok(()) }
     }
 
     fn put_ended(&mut self, write: &Write) -> Result<()> {
@@ -353,6 +341,31 @@ impl<'txn> Batch<'txn> {
         }
         Ok(())
     }
+}
+
+/// Fails unless so many more pages can be had: takes them, and gives them back.
+pub(super) fn prove_reserve(txn: &WriteTransaction, pages: u64) -> Result<()> {
+    // With its key and redb's own bytes it has a page to itself.
+    let value = [0; 4000];
+    let mut reserve = Open::new(txn, tables::RESERVE).map_err(failure::before_commit)?;
+    for page in 0..pages {
+        reserve.insert(page, value.as_slice()).map_err(failure::before_commit)?;
+    }
+    drop(reserve);
+    txn.delete_table(tables::RESERVE).map(drop).map_err(failure::before_commit)
+}
+
+fn check_size(record: &Record) -> Result<()> {
+    if record.size_bytes() <= MAX_RECORD_BYTES {
+        return Ok(());
+    }
+    let message = format!("a stored session has at most {MAX_RECORD_BYTES} bytes");
+    Err(Error::new(Kind::TooLarge, message))
+}
+
+pub(super) fn reached(limit: u64) -> Error {
+    let message = format!("the session file has reached its limit of {limit} bytes");
+    Error::new(Kind::Full, message)
 }
 
 impl Rows for Batch<'_> {

@@ -158,8 +158,13 @@ impl RedbStoreBuilder {
         self
     }
 
-    /// Once the file takes so much of the disk, new and growing sessions are refused with `is_full()`; others are served.
-    /// Default: 8 GiB.
+    /// The most bytes the file may have. Once it has no free pages and would have more if it grew,
+    /// by up to 240 MiB at a time, new and growing sessions are refused with `is_full()`. The others
+    /// are served, endings are carried out, and what a purge frees is for newcomers again. Default:
+    /// 8 GiB.
+    ///
+    /// For endings, and changes that leave a session as large as it is, the file may grow once more
+    /// if it has to.
     pub fn max_file_bytes(mut self, bytes: u64) -> Self {
         self.config.max_file_bytes = bytes;
         self

@@ -1,5 +1,6 @@
 //! What waits for the writer: jobs with somebody to answer, and touches without.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -19,8 +20,12 @@ use crate::store::{
 
 /// How long a touch may wait for company.
 const TOUCH_DELAY: Duration = Duration::from_secs(1);
+/// How long what was to be done at a certain time is put off for what is queued.
+const PATIENCE: Duration = Duration::from_millis(50);
 /// More sessions than this are not touched at once; the next request of each tries again.
 const MAX_TOUCHES: usize = 1 << 20;
+/// Most touches in one transaction, which others wait for.
+const TOUCHES_AT_ONCE: usize = 4096;
 
 /// Work for the writer, with whom to answer.
 pub(super) enum Job {
@@ -40,14 +45,18 @@ pub(super) enum Job {
 impl Job {
     /// Claims the job for the writer. False if whoever asked has given up.
     fn take(&self) -> bool {
+        self.fate().compare_exchange(QUEUED, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn fate(&self) -> &AtomicU8 {
         match self {
-            Self::Commit(_, reply) => reply.take(),
-            Self::End(_, reply) => reply.take(),
-            Self::Sweep(_, reply) | Self::Remove(_, reply) => reply.take(),
-            Self::Import(_, reply) => reply.take(),
-            Self::ChangeKeys(_, reply) => reply.take(),
-            Self::HoldKeys(reply) | Self::Note(_, _, reply) => reply.take(),
-            Self::Noted(_, job) => job.take(),
+            Self::Commit(_, reply) => &reply.fate,
+            Self::End(_, reply) => &reply.fate,
+            Self::Sweep(_, reply) | Self::Remove(_, reply) => &reply.fate,
+            Self::Import(_, reply) => &reply.fate,
+            Self::ChangeKeys(_, reply) => &reply.fate,
+            Self::HoldKeys(reply) | Self::Note(_, _, reply) => &reply.fate,
+            Self::Noted(_, job) => job.fate(),
         }
     }
 
@@ -121,6 +130,15 @@ impl Fate {
         self.0.compare_exchange(QUEUED, ABANDONED, Ordering::AcqRel, Ordering::Acquire)
             != Err(TAKEN)
     }
+
+    /// Takes the job back, and says what that came to.
+    fn gave_up(&self, wait: Duration) -> Error {
+        if self.abandon() {
+            Error::unavailable(format!("the store did not get to it within {wait:?}"))
+        } else {
+            Error::unknown_outcome(format!("the store did not answer within {wait:?}"))
+        }
+    }
 }
 
 impl Drop for Fate {
@@ -136,10 +154,6 @@ pub(super) fn reply<T>() -> (Reply<T>, Waiter<T>) {
 }
 
 impl<T> Reply<T> {
-    fn take(&self) -> bool {
-        self.fate.compare_exchange(QUEUED, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-
     pub(super) fn send(self, answer: Result<T>) {
         // Who gave up waiting is not there any more.
         let _ = self.sender.send(answer);
@@ -163,7 +177,7 @@ impl<T> Waiter<T> {
                     return Err(Error::unknown_outcome("the store's writer is gone"));
                 }
                 Err(oneshot::error::TryRecvError::Empty) if Instant::now() >= until => {
-                    return Err(Error::unavailable(format!("no answer within {wait:?}")));
+                    return Err(self.fate.gave_up(wait));
                 }
                 Err(oneshot::error::TryRecvError::Empty) => {
                     std::thread::sleep(Duration::from_millis(1));
@@ -177,12 +191,7 @@ impl<T> Waiter<T> {
         match tokio::time::timeout(wait, self.receiver).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Error::unknown_outcome("the store's writer is gone")),
-            Err(_) if self.fate.abandon() => {
-                Err(Error::unavailable(format!("the store did not get to it within {wait:?}")))
-            }
-            Err(_) => {
-                Err(Error::unknown_outcome(format!("the store did not answer within {wait:?}")))
-            }
+            Err(_) => Err(self.fate.gave_up(wait)),
         }
     }
 }
@@ -199,6 +208,8 @@ struct State {
     jobs: VecDeque<Job>,
     touches: HashMap<SessionId, Access>,
     touched_since: Option<Instant>,
+    /// Touches whose time has come, in order of ID, last first.
+    due_touches: Vec<(SessionId, Access)>,
     broken: Option<u64>,
     closing: bool,
     closed_waiters: Vec<oneshot::Sender<Result<()>>>,
@@ -283,7 +294,8 @@ impl Queue {
         self.bell.notify_one();
     }
 
-    /// Waits until there is something to do, or until `time`.
+    /// Waits until there is something to do, or until `time`: what is queued goes first, but for
+    /// [`PATIENCE`], since under a steady load something always is.
     pub(super) fn wait(&self, time: Option<Instant>) -> Call {
         let mut state = self.state.lock();
         loop {
@@ -292,7 +304,11 @@ impl Queue {
             }
             let touches_due = state.touched_since.map(|since| since + TOUCH_DELAY);
             let now = Instant::now();
-            if !state.jobs.is_empty() || touches_due.is_some_and(|due| due <= now) {
+            if time.is_some_and(|time| time + PATIENCE <= now) {
+                return Call::Time;
+            }
+            let touches = !state.due_touches.is_empty();
+            if !state.jobs.is_empty() || touches || touches_due.is_some_and(|due| due <= now) {
                 return Call::Work;
             }
             if state.closing {
@@ -324,6 +340,15 @@ impl Queue {
         state.jobs.drain(..count).filter(Job::take).collect()
     }
 
+    /// Puts jobs that were claimed, and not begun, first in line again.
+    pub(super) fn put_back(&self, jobs: impl DoubleEndedIterator<Item = Job>) {
+        let mut state = self.state.lock();
+        for job in jobs.rev() {
+            job.fate().store(QUEUED, Ordering::Release);
+            state.jobs.push_front(job);
+        }
+    }
+
     /// Waits for `expected` jobs, for at most `pause`, and claims up to `limit`.
     pub(super) fn take_within(&self, limit: usize, expected: usize, pause: Duration) -> Vec<Job> {
         let until = Instant::now() + pause;
@@ -333,15 +358,29 @@ impl Queue {
         self.take(limit)
     }
 
-    /// Claims the touches, if their time has come or the store is being closed.
+    /// Claims touches, so many at a time, if their time has come or the store is being closed.
     pub(super) fn take_touches(&self) -> Vec<(SessionId, Access)> {
-        let mut state = self.state.lock();
-        let due = state.touched_since.is_some_and(|since| since.elapsed() >= TOUCH_DELAY);
-        if !due && !state.closing {
-            return Vec::new();
+        if let Some(touches) = self.newly_due() {
+            let mut due: Vec<_> = touches.into_iter().collect();
+            // Whoever is active does not wait for that.
+            due.sort_unstable_by_key(|(id, _)| Reverse(*id));
+            self.state.lock().due_touches = due;
         }
-        state.touched_since = None;
-        state.touches.drain().collect()
+        let due = &mut self.state.lock().due_touches;
+        let mut touches = due.split_off(due.len().saturating_sub(TOUCHES_AT_ONCE));
+        touches.reverse();
+        touches
+    }
+
+    /// The touches whose time has come, once those before them are done.
+    fn newly_due(&self) -> Option<HashMap<SessionId, Access>> {
+        let mut state = self.state.lock();
+        let is_time = state.touched_since.is_some_and(|since| since.elapsed() >= TOUCH_DELAY);
+        let are_due = state.due_touches.is_empty() && (is_time || state.closing);
+        are_due.then(|| {
+            state.touched_since = None;
+            std::mem::take(&mut state.touches)
+        })
     }
 
     /// Answers everything in line with the same error.
@@ -382,3 +421,6 @@ impl Queue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

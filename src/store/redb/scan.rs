@@ -204,9 +204,9 @@ pub(super) fn stats(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Stats> 
 }
 
 fn used_bytes(snapshot: &Snapshot) -> Result<u64> {
+    // Not so many pages: one that holds a long value is counted as one, however large it is.
     let pages = |stats: redb::TableStats| {
-        let pages = stats.leaf_pages() + stats.branch_pages();
-        pages * 4096
+        stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes()
     };
     let deadlines = snapshot.txn.open_table(tables::DEADLINES).map_err(failure::before_commit)?;
     let users = snapshot.txn.open_table(tables::USERS).map_err(failure::before_commit)?;

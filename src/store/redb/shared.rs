@@ -184,13 +184,6 @@ impl Shared {
         }
     }
 
-    /// The file's bound, if the file has reached it: for the writer.
-    pub(super) fn file_is_full(&self) -> Option<u64> {
-        let Opener { growth, path, .. } = &self.config.opener;
-        let size = growth.size_of(path).unwrap_or_default();
-        (size >= self.config.max_file_bytes).then_some(self.config.max_file_bytes)
-    }
-
     /// Whether the disk may have no room for a larger file.
     pub(super) fn growth_is_doubtful(&self) -> bool {
         let Opener { growth, path, .. } = &self.config.opener;

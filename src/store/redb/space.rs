@@ -72,6 +72,8 @@ struct State {
     /// How far the commit has got that was begun then.
     phase: AtomicU8,
     frozen: AtomicBool,
+    /// Whether the file is not to grow.
+    held: AtomicBool,
     /// Whether the disk was found to be nearly full: the file gets all blocks of a leap at once,
     /// and does not give back any.
     doubtful: AtomicBool,
@@ -126,14 +128,19 @@ impl Growth {
         is_doubtful
     }
 
-    /// What the file takes of the disk, as [`size_of`] has it. For the writer, which closes the file:
-    /// another thread that had it in hand just then would keep its locks a moment longer.
-    pub(super) fn size_of(&self, path: &Path) -> Option<u64> {
+    /// Whether the file would have more than `limit` bytes once it grew again. For the writer, which
+    /// closes the file: another thread that had it in hand just then would keep its locks a moment
+    /// longer.
+    pub(super) fn would_exceed(&self, limit: u64) -> bool {
+        let region = self.0.region.load(Ordering::Acquire);
         let file = self.0.file.lock().upgrade();
-        match file {
-            Some(file) => file.metadata().ok().map(|meta| taken(&meta)),
-            None => size_of(path),
-        }
+        let Some(file) = file.filter(|_| region > 0) else { return false };
+        file.metadata().is_ok_and(|meta| leap(meta.len(), region) > limit)
+    }
+
+    /// Whether the file is not to grow until this is called again.
+    pub(super) fn hold(&self, held: bool) {
+        self.0.held.store(held, Ordering::Release);
     }
 
     fn fill_holes(&self) {
@@ -174,7 +181,7 @@ impl Growth {
         let Ok(len) = file.metadata().map(|meta| meta.len()) else { return };
         let end = room_end(len, region);
         if end - len <= MOST_ROOM
-            && let Err(error) = allocate(file, len, end)
+            && let Err(error) = extend(file, len, end)
         {
             tracing::debug!(%error, "the disk has no room for the session file to grow into");
         }
@@ -246,6 +253,19 @@ fn has_room(file: Option<&File>, path: &Path, leap: u64) -> bool {
     free >= meta.len().min(leap) + MARGIN
 }
 
+/// Gives `file` blocks beyond its end at `len`, up to `to`: all or none. A filesystem that has not
+/// as many may keep what it got before it failed (ext4 does), so that the file would take all that
+/// is left of the disk, and have no use for it.
+fn extend(file: &File, len: u64, to: u64) -> io::Result<()> {
+    let disk = rustix::fs::fstatvfs(file)?;
+    let beyond = (file.metadata()?.blocks() * 512).saturating_sub(len);
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free.saturating_add(beyond) < to - len {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    allocate(file, len, to)
+}
+
 /// Gives `file` blocks from `from` to `to`, beyond its end if need be. Where the filesystem
 /// cannot, the file has holes.
 #[cfg(target_os = "linux")]
@@ -278,11 +298,16 @@ fn taken(meta: &std::fs::Metadata) -> u64 {
 fn room_end(len: u64, region: u64) -> u64 {
     let mut end = len.max(PAGE_BYTES as u64);
     while end < len.saturating_add(LEAST_ROOM) {
-        // It doubles the first region, then adds what is left of one, or one.
-        let into = (end - PAGE_BYTES as u64) % region;
-        end = if end < region { end * 2 } else { end.saturating_add(region - into) };
+        end = leap(end, region);
     }
     end
+}
+
+/// How long redb makes a file of `len` bytes: it doubles the first region, then adds what is left of
+/// one, or one.
+fn leap(len: u64, region: u64) -> u64 {
+    let into = (len - PAGE_BYTES as u64) % region;
+    if len < region { len * 2 } else { len.saturating_add(region - into) }
 }
 
 /// Lets the kernel forget what it has of the file: pages that a failed sync could not write are
@@ -315,5 +340,20 @@ mod tests {
         // What is left of a region may not be enough for an ending.
         assert_eq!(room_end(2 * REGION, REGION), PAGE + 3 * REGION);
         assert!(room_end(PAGE, REGION) > LEAST_ROOM);
+    }
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn rule_19_a_leap_that_is_refused_takes_nothing_of_the_disk() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(PAGE).unwrap();
+        let disk = rustix::fs::fstatvfs(&file).unwrap();
+        let free = disk.f_bavail * disk.f_frsize;
+        let before = file.metadata().unwrap().blocks();
+        let error = extend(&file, PAGE, 2 * PAGE + free + (64 << 20)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(file.metadata().unwrap().blocks(), before);
+        // What it has beyond its end is its own.
+        extend(&file, PAGE, 2 * PAGE).unwrap();
+        assert!(file.metadata().unwrap().blocks() > before);
     }
 }

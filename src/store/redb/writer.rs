@@ -7,7 +7,8 @@
 //! Nobody is answered before the commit.
 //!
 //! After an I/O error, or a panic of redb's, the file is opened again: [`reopening`]. Where the disk
-//! may be full, what makes room goes first: [`scarce`].
+//! may be full, what makes room goes first: [`scarce`]. Where the file has reached its limit,
+//! newcomers get what is free in it: [`limit`].
 //!
 //! What a commit came to that failed half-way stays unknown to whoever waits for it: another
 //! process may have committed before the file is open again, so that its rows do not tell for
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use redb::{Durability as RedbDurability, WriteTransaction};
 
 use super::answers::Answers;
-use super::batch::{Batch, Finished, Sweeping};
+use super::batch::{Batch, Finished, Sweeping, prove_reserve};
 use super::queue::{Call, Job};
 use super::shared::{OpenFile, Shared};
 use super::shield::{caught, shielded};
@@ -33,9 +34,11 @@ use crate::meter;
 use crate::store::{Access, Op, Sweep, Swept};
 use crate::watch;
 
+mod limit;
 mod reopening;
 mod scarce;
 
+use limit::Limit;
 use reopening::{alone_within, still_read};
 use scarce::{FEW, FREEING};
 
@@ -50,6 +53,7 @@ const SHARE: u32 = 2;
 /// How long a commit is held back for those who lost a compare-and-set to try again.
 const SECOND_CHANCE: Duration = Duration::from_micros(500);
 const MAX_CHANCES: usize = 4;
+
 /// Runs until the store is closed.
 pub(super) fn run(shared: &Arc<Shared>) {
     let next_sweep = shared.config.sweep_interval.map(soon);
@@ -61,6 +65,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         no_room_until: None,
         was_stuck: false,
         sweeping: Sweeping::default(),
+        limit: Limit::default(),
         waited: Duration::ZERO,
     };
     let result = writer.serve();
@@ -85,6 +90,7 @@ struct Writer<'a> {
     was_stuck: bool,
     /// Where sweeping has got to.
     sweeping: Sweeping,
+    limit: Limit,
     /// How long the lock of the last transaction was waited for.
     waited: Duration,
 }
@@ -146,8 +152,13 @@ impl Writer<'_> {
 
     fn finish(&mut self) -> Result<()> {
         let flushed = shielded(|| {
-            let touches = self.shared.queue.take_touches();
-            if touches.is_empty() { self.flush() } else { self.write(Vec::new(), touches, FLUSH) }
+            loop {
+                let touches = self.shared.queue.take_touches();
+                if touches.is_empty() {
+                    return self.flush();
+                }
+                self.write(Vec::new(), &touches, FLUSH)?;
+            }
         });
         self.shared.snapshots.close();
         let growth = &self.shared.config.opener.growth;
@@ -172,26 +183,36 @@ impl Writer<'_> {
         if self.unflushed.is_none() {
             return Ok(());
         }
-        self.write(Vec::new(), Vec::new(), FLUSH)
+        self.write(Vec::new(), &[], FLUSH)
     }
 
     fn work(&mut self) -> Result<()> {
         if self.shared.growth_is_doubtful() {
+            self.look_for_room()?;
             return self.work_sparingly();
         }
         self.no_room_until = None;
+        let most = self.look_for_room()?;
         // What is queued while another process writes joins the batch.
         let (file, txn) = self.begin()?;
-        let jobs = self.shared.queue.take(MAX_BATCH);
+        let jobs = self.shared.queue.take(most);
         let touches = self.shared.queue.take_touches();
-        let must_sync = jobs.iter().any(is_critical);
-        self.write_in(&file, txn, Answers::to(jobs), touches, Batching { must_sync, ..NORMAL })
+        let how = Batching {
+            must_sync: jobs.iter().any(is_critical),
+            takes_along: !self.limit.is_reached(),
+            ..NORMAL
+        };
+        let growth = &self.shared.config.opener.growth;
+        growth.hold(self.limit.holds() && !jobs.iter().any(Job::makes_room));
+        let written = self.write_in(&file, txn, Answers::to(jobs), &touches, how);
+        growth.hold(false);
+        written
     }
 
     fn write(
         &mut self,
         jobs: Vec<Job>,
-        touches: Vec<(SessionId, Access)>,
+        touches: &[(SessionId, Access)],
         how: Batching,
     ) -> Result<()> {
         let answers = Answers::to(jobs);
@@ -200,7 +221,14 @@ impl Writer<'_> {
         match freed.and_then(|()| self.begin()) {
             Ok((file, txn)) => self.write_in(&file, txn, answers, touches, how),
             Err(error) => {
-                answers.send(Some(&error));
+                // It may not be known what a commit that only frees pages has come to; of these,
+                // nothing was begun.
+                if error.is_unknown_outcome() {
+                    let refused = Error::unavailable("the session file cannot be written to");
+                    answers.send(Some(&refused.with_source(error.clone())));
+                } else {
+                    answers.send(Some(&error));
+                }
                 Err(error)
             }
         }
@@ -220,11 +248,10 @@ impl Writer<'_> {
         file: &OpenFile,
         mut txn: WriteTransaction,
         mut answers: Answers,
-        mut touches: Vec<(SessionId, Access)>,
+        touches: &[(SessionId, Access)],
         Batching { mut must_sync, leaves, takes_along }: Batching,
     ) -> Result<()> {
-        touches.sort_unstable_by_key(|(id, _)| *id);
-        let full = self.shared.file_is_full();
+        let full = self.limit.in_force(self.shared);
         let began = Instant::now();
         let span = watch::batch(touches.len());
         let _inside = span.enter();
@@ -235,13 +262,16 @@ impl Writer<'_> {
             let notes = self.shared.events.notes();
             let mut batch =
                 Batch::begin(&txn, self.shared.config.keep_ended, full, notes, sweeping)?;
-            answers.carry_out(&mut batch, &touches)?;
+            answers.carry_out(&mut batch, touches)?;
             if takes_along {
                 must_sync |= self.take_along(&mut batch, &mut answers)?;
             }
             self.give_second_chances(&mut batch, &mut answers)?;
             if leaves > 0 {
-                batch.prove_reserve(leaves)?;
+                prove_reserve(&txn, leaves)?;
+            }
+            if self.limit.is_reached() {
+                self.limit.learn(answers.len(), batch.rows()?);
             }
             let finished = batch.finish()?;
             Ok((finished, self.set_durability(&mut txn, must_sync)?))
@@ -255,12 +285,12 @@ impl Writer<'_> {
                     self.unflushed =
                         if synced { None } else { self.unflushed.or(Some(Instant::now())) };
                     self.sweeping = sweeping;
-                    self.shared.events.tell(notes);
+                    Some(notes)
                 })
             }
             Ok(Ok((Finished { sweeping, .. }, _))) => {
                 self.sweeping = sweeping;
-                txn.abort().map_err(Spoiled::before_commit)
+                txn.abort().map(|()| None).map_err(Spoiled::before_commit)
             }
             Ok(Err(error)) => {
                 let reopen = failure::needs_reopening(&error);
@@ -273,12 +303,15 @@ impl Writer<'_> {
         meter::batch(began, jobs, outcome.is_ok());
         watch::batch_done(&span, jobs, outcome.is_ok());
         match outcome {
-            Ok(()) => {
+            Ok(notes) => {
                 // Also where nothing was changed: whoever is told that a session is over must not
                 // read it from an older state after that.
                 let renewed = self.shared.snapshots.renew_after_commit(file);
                 if renewed.is_err() {
                     self.shared.snapshots.withdraw();
+                }
+                if let Some(notes) = notes {
+                    self.shared.events.tell(notes);
                 }
                 if answers.has_swept() {
                     let held = began.elapsed();
@@ -290,6 +323,7 @@ impl Writer<'_> {
                 renewed
             }
             Err(Spoiled { error, reopen }) => {
+                let error = self.limit.refused(error, self.shared.config.max_file_bytes);
                 tracing::error!(%error, "a batch of changes failed");
                 if reopen {
                     self.shared.give_up(file.number);
@@ -370,7 +404,7 @@ impl Writer<'_> {
             if self.shared.growth_is_doubtful() { (FEW, FREEING) } else { (SWEEP_STEP, NORMAL) };
         let sweep = Sweep { at: self.shared.config.clock.now(), limit, purge: false };
         let (reply, waiter) = super::queue::reply();
-        let written = self.write(vec![Job::Sweep(sweep, reply)], Vec::new(), how);
+        let written = self.write(vec![Job::Sweep(sweep, reply)], &[], how);
         let swept = waiter.now();
         match &swept {
             Ok(swept) => {

@@ -1,18 +1,18 @@
 //! Taking in records, and removing those that were named.
 
 use super::super::failure;
-use super::Batch;
-use crate::error::{Error, Kind, Result};
+use super::{Batch, check_size, reached};
+use crate::error::Result;
 use crate::record::Mark;
 use crate::store::{Admission, Import, Imported, Remove, Rows, Swept, Write, admit, settled};
 
 impl Batch<'_> {
-    /// An `is_full()` error has changed nothing.
+    /// An `is_full()` or `is_too_large()` error has changed nothing.
     pub(in super::super) fn import(&mut self, import: &Import) -> Result<Imported> {
         if let Some(limit) = self.full {
-            let message = format!("the session file has reached its limit of {limit} bytes");
-            return Err(Error::new(Kind::Full, message));
+            return Err(reached(limit));
         }
+        import.records.iter().try_for_each(|(_, record)| check_size(record))?;
         let mut done = Imported::default();
         for (id, record) in &import.records {
             let endings = self.endings(record.user())?;

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use redb::{BackendError, StorageBackend};
 
 use super::super::upkeep::Progress;
-use super::{ALL, Growth, LEAST_ROOM, NAMED, PUBLISHED, STEP, SYNCED, allocate};
+use super::{ALL, Growth, LEAST_ROOM, NAMED, PUBLISHED, STEP, SYNCED, allocate, extend};
 
 /// A backend whose file gets its blocks as it grows.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl<B: StorageBackend> Grown<B> {
         let Some(file) = &self.file else { return self.backend.set_len(to) };
         let state = &self.growth.0;
         let at_once = if state.doubtful.load(Ordering::Acquire) { to } else { to.min(len + STEP) };
-        allocate(file, len, at_once).and_then(|()| self.backend.set_len(to))?;
+        extend(file, len, at_once).and_then(|()| self.backend.set_len(to))?;
         if at_once < to {
             state.given.fetch_min(len, Ordering::AcqRel);
         }
@@ -95,7 +95,13 @@ impl<B: StorageBackend> StorageBackend for Grown<B> {
     fn set_len(&self, to: u64) -> io::Result<()> {
         self.growth.check_frozen()?;
         let len = self.backend.len()?;
-        if to > len { self.growth.noted(self.grow(len, to)) } else { self.shrink(len, to) }
+        if to <= len {
+            return self.shrink(len, to);
+        }
+        if self.growth.0.held.load(Ordering::Acquire) {
+            return self.growth.refused(Err(io::ErrorKind::StorageFull.into()));
+        }
+        self.growth.noted(self.grow(len, to))
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -27,29 +27,27 @@ impl Writer<'_> {
         let jobs = self.shared.queue.take(MAX_BATCH);
         let touches = self.shared.queue.take_touches();
         let (mut ending, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(Job::makes_room);
-        let mut result = Ok(());
         while !ending.is_empty() {
             let later = ending.split_off(ending.len().min(FEW));
             let few: Vec<_> = ending.into_iter().map(|job| job.limited(FEW)).collect();
             let how = if few.iter().all(Job::sweeps) { FREEING } else { FLUSH };
-            result = result.and(self.write(few, Vec::new(), how));
+            if let Err(error) = self.write(few, &[], how) {
+                self.shared.queue.put_back(later.into_iter().chain(others));
+                return Err(error);
+            }
             ending = later;
         }
         if others.is_empty() && touches.is_empty() {
-            return result;
+            return Ok(());
         }
         let is_full = self.no_room_until.is_some_and(|until| Instant::now() < until);
         if is_full || self.shared.config.opener.growth.has_holes() {
             let full = Error::new(Kind::Full, "the disk is full");
             Answers::to(others).send(Some(&full));
-            return result;
+            return Ok(());
         }
         let must_sync = others.iter().any(is_critical);
-        result.and(self.write(
-            others,
-            touches,
-            Batching { must_sync, leaves: RESERVE_PAGES, ..FLUSH },
-        ))
+        self.write(others, &touches, Batching { must_sync, leaves: RESERVE_PAGES, ..FLUSH })
     }
 
     /// Commits nothing, which frees what earlier commits have left and nobody reads any more.
