@@ -195,7 +195,10 @@ impl Writer<'_> {
         let most = self.look_for_room()?;
         // What is queued while another process writes joins the batch.
         let (file, txn) = self.begin()?;
-        let jobs = self.shared.queue.take(most);
+        let mut jobs = self.shared.queue.take(most);
+        if let Some(step) = self.limit.sweep_step(self.shared) {
+            jobs = jobs.into_iter().map(|job| job.limited(step)).collect();
+        }
         let touches = self.shared.queue.take_touches();
         let how = Batching {
             must_sync: jobs.iter().any(is_critical),
@@ -400,8 +403,13 @@ impl Writer<'_> {
     fn sweep(&mut self) -> Result<()> {
         let span = watch::sweep();
         let _inside = span.enter();
-        let (limit, how) =
-            if self.shared.growth_is_doubtful() { (FEW, FREEING) } else { (SWEEP_STEP, NORMAL) };
+        let (limit, how) = if self.shared.growth_is_doubtful() {
+            (FEW, FREEING)
+        } else if let Some(step) = self.limit.sweep_step(self.shared) {
+            (step, FLUSH)
+        } else {
+            (SWEEP_STEP, NORMAL)
+        };
         let sweep = Sweep { at: self.shared.config.clock.now(), limit, purge: false };
         let (reply, waiter) = super::queue::reply();
         let written = self.write(vec![Job::Sweep(sweep, reply)], &[], how);

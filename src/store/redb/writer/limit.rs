@@ -3,27 +3,52 @@
 //! What is limited is the file's length, and not what is in it: a file of the largest length takes
 //! in newcomers as long as it has free pages, and so again once what is over was removed. How many
 //! there are redb does not tell; so pages are asked for, and given back, while the file may not grow
-//! ([`PROBED`], before every [`FEW`] jobs, which then may not make it grow either). After it was
+//! ([`Bounds::pages`], before every few jobs, which then may not make it grow either). After it was
 //! refused that, redb's handle is of no use, and the file is opened again; so it is not asked until
 //! rows have left, or for [`AGAIN`].
 //!
-//! Until then whatever makes a session larger is refused. Changes of the same size, and endings,
-//! are carried out, a few at a time: they need pages, too, which are free again two commits later.
+//! Until then whatever makes a session larger is refused. Changes of the same size, endings and
+//! sweeping are carried out, a few at a time: they need pages, too, which are free again two commits
+//! later, and what newcomers have to leave is enough for that. Where it is not, since values are
+//! large, the file grows for them.
 
 use std::time::{Duration, Instant};
 
 use redb::ReadableTableMetadata;
 
 use super::super::batch::{prove_reserve, reached};
+use super::super::regions::PAGE_BYTES;
 use super::super::shared::Shared;
 use super::super::{failure, tables};
 use super::{MAX_BATCH, Writer};
 use crate::error::{Error, Result};
 
-/// Free pages that newcomers find or are refused.
-const PROBED: u64 = 512;
-/// Jobs for which these are enough. If they are not, since values are large, the batch is refused.
-const FEW: usize = 64;
+/// What is done at once to a file that has reached its limit.
+struct Bounds {
+    /// Free pages that newcomers find or are refused: the sixteenth part of a small file.
+    pages: u64,
+}
+
+impl Bounds {
+    fn of(limit: u64) -> Self {
+        Self { pages: (limit / PAGE_BYTES as u64 / 16).clamp(64, 1024) }
+    }
+
+    /// Jobs for which these are enough. If they are not, since values are large, the batch is
+    /// refused.
+    fn jobs(&self) -> usize {
+        self.share(8)
+    }
+
+    /// Rows that a step of sweeping looks at.
+    fn rows(&self) -> usize {
+        self.share(4)
+    }
+
+    fn share(&self, part: u64) -> usize {
+        usize::try_from(self.pages / part).unwrap_or(usize::MAX)
+    }
+}
 
 /// When a full file is asked for pages again though no rows have left it since: those that left
 /// before may have been read until then.
@@ -51,6 +76,11 @@ impl Limit {
 
     pub(super) fn is_reached(&self) -> bool {
         self.is_reached
+    }
+
+    /// How many rows a step of sweeping may look at, if the file has reached its limit.
+    pub(super) fn sweep_step(&self, shared: &Shared) -> Option<usize> {
+        self.is_reached.then(|| Bounds::of(shared.config.max_file_bytes).rows())
     }
 
     /// Whether the file may not grow for what is carried out: it has room for it.
@@ -93,14 +123,15 @@ impl Writer<'_> {
             self.limit = Limit::default();
             return Ok(MAX_BATCH);
         }
+        let bounds = Bounds::of(shared.config.max_file_bytes);
         self.limit.is_reached = true;
         if self.limit.full_with.is_none() && self.limit.room == 0 {
             let found = self.find_pages();
             growth.hold(false);
             found?;
-            self.limit.room = FEW;
+            self.limit.room = bounds.jobs();
         }
-        Ok(if self.limit.room > 0 { self.limit.room } else { FEW })
+        Ok(if self.limit.room > 0 { self.limit.room } else { bounds.jobs() })
     }
 
     fn find_pages(&mut self) -> Result<()> {
@@ -113,7 +144,8 @@ impl Writer<'_> {
         drop(sessions);
         self.shared.config.opener.growth.hold(true);
         let limit = self.shared.config.max_file_bytes;
-        prove_reserve(&txn, PROBED).map_err(|error| self.limit.refused(error, limit))?;
+        prove_reserve(&txn, Bounds::of(limit).pages)
+            .map_err(|error| self.limit.refused(error, limit))?;
         txn.abort().map_err(failure::before_commit)
     }
 }
