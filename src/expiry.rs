@@ -89,7 +89,7 @@ impl From<SystemTime> for Timestamp {
 }
 
 impl From<Timestamp> for SystemTime {
-    /// Clamped to what the platform's `SystemTime` can hold.
+    /// The epoch, if the platform's `SystemTime` cannot hold it.
     fn from(at: Timestamp) -> Self {
         let distance = Duration::from_millis(at.0.unsigned_abs());
         let shifted = if at.0 >= 0 {

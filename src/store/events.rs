@@ -151,7 +151,8 @@ impl Hub {
         self.0.get().is_some_and(|sender| sender.receiver_count() > 0)
     }
 
-    /// To be called once what was noted is durable, and without a lock.
+    /// To be called once what was noted is durable. Nobody is waited for, so that it may be under a
+    /// lock that keeps what becomes of one session in its order.
     pub(crate) fn tell(&self, notes: Notes) {
         let Some(sender) = self.0.get() else { return };
         for event in notes.0.into_iter().flatten() {

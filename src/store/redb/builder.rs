@@ -184,6 +184,11 @@ impl RedbStoreBuilder {
 
     /// Signs with the application's own keys instead of the file's. The file then says so, and
     /// the command-line tool leaves keys alone.
+    ///
+    /// From then on every process that serves from this file has to bring them: one that does not
+    /// answers whoever has a cookie, or is to get one, with an error
+    /// (`is_keys_held_by_application()`). The way back is a new file, by the tool's `export` and
+    /// `import`, and its `key import`.
     pub fn key_ring(mut self, ring: KeyRing) -> Self {
         self.config.key_ring = Some(ring);
         self

@@ -46,8 +46,8 @@ impl RedbStoreBuilder {
     /// Walks the whole file as it is at one moment: its pages, every record, the indexes against
     /// the records and the records against the indexes, keys, endings, state and log.
     ///
-    /// Changes no byte, and works beside processes that use the file; they are not held up unless
-    /// the file grows by more than a quarter, or 64 MiB, while it is read. Takes seconds for a
+    /// Changes nothing that is stored, and works beside processes that use the file; they are not held
+    /// up unless the file grows by more than a quarter, or 64 MiB, while it is read. Takes seconds for a
     /// million sessions. Fails if the file cannot be looked at at all: `is_not_found()`,
     /// `is_in_use()` (held exclusively), `is_invalid()` (no session file), `is_forbidden()`,
     /// `is_version_mismatch()`.
