@@ -359,9 +359,9 @@ async fn rule_19_a_full_file_serves_who_is_there_and_newcomers_after_a_purge() {
 async fn rule_19_free_bytes_are_what_long_values_leave() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    let ids = 500;
+    let (ids, value) = (500, vec![7; 20_000]);
     for _ in 0..ids {
-        let op = Op::Create { realm: None, draft: draft("k", &[7; 20_000]), login: None };
+        let op = Op::Create { realm: None, draft: draft("k", &value), login: None };
         store.commit(commit(id(), op)).await.unwrap();
     }
     let stats = store.stats().await.unwrap();
