@@ -212,11 +212,12 @@ impl Changes {
         if self.clear && !committed.clear {
             return;
         }
-        let cleared = std::mem::take(&mut self.clear);
+        self.clear = false;
         for Entry { key, value } in committed.entries() {
             match self.place(key) {
                 Ok(place) if self.entries()[place].value == *value => self.forget(key),
-                Err(_) if cleared => self.put(key, None),
+                // Removed meanwhile, when it was not known to be stored.
+                Err(_) if value.is_some() => self.put(key, None),
                 _ => {}
             }
         }

@@ -206,6 +206,12 @@ fn changes_that_were_committed_are_not_pending_any_more() {
     pending.clear();
     pending.settle(&committed);
     assert!(pending.is_clear(), "a clear after the commit clears what was committed");
+    pending = committed.clone();
+    for key in ["same", "removed"] {
+        pending.forget(key);
+    }
+    pending.settle(&committed);
+    assert_eq!(pending.iter().collect::<Vec<_>>(), [("same", None)], "it is stored now");
 }
 
 /// A record of the wide form, and the least change that takes it.

@@ -46,20 +46,20 @@ impl Inner {
 
     async fn commit_steps(&self, head: Head) -> Result<()> {
         for _ in 0..COLLISIONS {
-            let (step, version, may_send) = {
+            let (step, version, may_send, was_in_doubt) = {
                 let mut state = self.state();
                 let may_send = head == Head::Waiting || !state.head_sent;
-                (state.next_step(may_send)?, state.draft_version, may_send)
+                let Some(step) = state.next_step(may_send)? else { return Ok(()) };
+                (step, state.draft_version, may_send, state.hand_over())
             };
             let done = match step {
-                None => return Ok(()),
-                Some(Step::Merge { id, draft }) => self.merge(id, draft, version, may_send).await?,
-                Some(Step::Create { draft, user }) => self.create(draft, version, user).await?,
-                Some(Step::Renew { id, token, draft, user }) => {
-                    Box::pin(self.renew_to(id, token, draft, version, user)).await?
+                Step::Merge { id, draft } => self.merge(id, draft, version, may_send).await,
+                Step::Create { draft, user } => self.create(draft, Some(version), user).await,
+                Step::Renew { id, token, draft, user } => {
+                    Box::pin(self.renew_to(id, token, draft, version, user)).await
                 }
             };
-            if done {
+            if done.inspect_err(|error| self.state().not_committed(error, was_in_doubt))? {
                 return Ok(());
             }
         }
@@ -82,6 +82,7 @@ impl Inner {
                 state.settle(&draft, version);
                 if let Some(live) = &mut state.live {
                     live.record = record;
+                    live.in_doubt = false;
                 }
                 if let Some(value) = cookie {
                     state.cookie = CookieDue::Set(value);
@@ -106,8 +107,14 @@ impl Inner {
         Ok(seal(&self.shared.keys().await?, &self.shared.settings.scope, token))
     }
 
-    /// `false` if the new token's ID has a record already.
-    async fn create(&self, draft: Draft, version: u64, user: Option<Box<str>>) -> Result<bool> {
+    /// `false` if the new token's ID has a record already. `version` is that of the draft, if this
+    /// is what is pending.
+    async fn create(
+        &self,
+        draft: Draft,
+        version: Option<u64>,
+        user: Option<Box<str>>,
+    ) -> Result<bool> {
         let token = SessionToken::generate()?;
         let cookie = self.seal(&token).await?;
         let signs_in = user.clone();
@@ -120,7 +127,9 @@ impl Inner {
         match self.shared.commit(id, op).await? {
             Outcome::Committed(record) => {
                 let mut state = self.state();
-                state.settle(&draft, version);
+                if let Some(version) = version {
+                    state.settle(&draft, version);
+                }
                 state.install_new(id, token, record, cookie, signs_in.as_deref());
                 Ok(true)
             }
@@ -132,8 +141,7 @@ impl Inner {
     /// Creates a session that holds `draft` and nothing of what is pending.
     pub(super) async fn create_with(&self, draft: Draft) -> Result<()> {
         for _ in 0..COLLISIONS {
-            let version = self.state().draft_version.wrapping_sub(1);
-            if self.create(draft.clone(), version, None).await? {
+            if self.create(draft.clone(), None, None).await? {
                 return Ok(());
             }
         }

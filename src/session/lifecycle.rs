@@ -152,9 +152,10 @@ impl Session {
                 return Err(Error::new(Kind::NotFound, "there is no live session of that ID"));
             }
         };
+        let read_at = record.last_seen_at();
         let state = State {
             origin: Some(Origin::Restored),
-            live: Some(Live { id, token: None, read_at: record.last_seen_at(), record }),
+            live: Some(Live::new(id, None, record, read_at)),
             head_sent: true,
             ..State::default()
         };

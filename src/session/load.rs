@@ -225,7 +225,7 @@ impl Shared {
         let Found { id, unsealed: Unsealed { token, signed_by_active, .. }, at } = found;
         match self.own(loaded) {
             Loaded::Live(record) => Conclusion {
-                live: Some(Live { id, token: Some(token), record, read_at: at }),
+                live: Some(Live::new(id, Some(token), record, at)),
                 resign: !signed_by_active,
                 ..Conclusion::none(Origin::Restored, true)
             },
@@ -287,7 +287,7 @@ impl Shared {
             let id = token.id();
             match self.own(watch::loading(self.store.load(&id, access), &id).await?) {
                 Loaded::Live(record) if live.is_none() => {
-                    let found = Live { id, token: Some(token), record, read_at: access.at };
+                    let found = Live::new(id, Some(token), record, access.at);
                     live = Some((found, !signed_by_active));
                 }
                 Loaded::Live(_) => return Ok(Conclusion::none(Origin::Malformed, true)),

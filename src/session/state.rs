@@ -50,6 +50,20 @@ pub(crate) struct Live {
     pub(crate) record: Record,
     /// When this request came to it, which is its activity.
     pub(crate) read_at: Timestamp,
+    /// The store was asked for a commit and has not said what became of it, so that more may be
+    /// stored than `record` has.
+    pub(crate) in_doubt: bool,
+}
+
+impl Live {
+    pub(crate) fn new(
+        id: SessionId,
+        token: Option<SessionToken>,
+        record: Record,
+        read_at: Timestamp,
+    ) -> Self {
+        Self { id, token, record, read_at, in_doubt: false }
+    }
 }
 
 /// The encoded value of a key, to be decoded after the lock was given up.
@@ -226,9 +240,9 @@ impl State {
         if self.value(key).is_none() {
             return Ok(false);
         }
-        let stored = self.stored_data().get(key).is_some();
+        let may_be_stored = self.is_in_doubt() || self.stored_data().get(key).is_some();
         let draft = self.edit()?;
-        if stored {
+        if may_be_stored {
             draft.changes.remove(key);
         } else {
             draft.changes.forget(key);
@@ -237,16 +251,34 @@ impl State {
     }
 
     pub(crate) fn clear(&mut self) -> Result<()> {
-        let stored = !self.stored_data().is_empty();
-        if !stored && self.draft.changes.is_empty() {
+        let may_be_stored = self.is_in_doubt() || !self.stored_data().is_empty();
+        if !may_be_stored && self.draft.changes.is_empty() {
             return Ok(());
         }
         let changes = &mut self.edit()?.changes;
         *changes = crate::record::Changes::new();
-        if stored {
+        if may_be_stored {
             changes.clear();
         }
         Ok(())
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| live.in_doubt)
+    }
+
+    /// A commit is about to be asked for. Says whether the session was in doubt before.
+    pub(crate) fn hand_over(&mut self) -> bool {
+        self.live.as_mut().is_some_and(|live| std::mem::replace(&mut live.in_doubt, true))
+    }
+
+    /// A commit has failed. If that says what became of it, only what was in doubt before is.
+    pub(crate) fn not_committed(&mut self, error: &Error, was_in_doubt: bool) {
+        if let Some(live) = &mut self.live
+            && !error.is_unknown_outcome()
+        {
+            live.in_doubt = was_in_doubt;
+        }
     }
 
     /// The commit that is due, if any. `may_send` is false once no cookie can be sent.
@@ -343,7 +375,7 @@ impl State {
     ) {
         tracing::debug!(%id, "session committed under a new ID");
         let read_at = record.last_seen_at();
-        self.live = Some(Live { id, token: Some(token), record, read_at });
+        self.live = Some(Live::new(id, Some(token), record, read_at));
         self.lost = None;
         self.staged = self
             .staged

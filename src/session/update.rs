@@ -112,6 +112,7 @@ struct Asked<T> {
     new: T,
     answer: Answer<Outcome>,
     pending: Pending,
+    was_in_doubt: bool,
     breaks: u64,
     version: u64,
     /// Of a value that is not kept: nobody joins before it is answered.
@@ -136,13 +137,17 @@ impl State {
         self.draft.changes.get(key).map(|value| value.map(Into::into))
     }
 
-    /// The key was committed, starting from `pending`. What a clone of the handle has inserted
-    /// since then comes after it.
+    /// The key was committed, starting from `pending`. What a clone of the handle has inserted or
+    /// removed since then comes after it.
     fn settle_update(&mut self, key: &str, pending: &Pending) {
-        if self.pending(key) == *pending {
+        let now = self.pending(key);
+        if now == *pending {
             self.draft.changes.forget(key);
-            self.draft_version += 1;
+        } else if now.is_none() {
+            // Removed meanwhile, when it was not known to be stored.
+            self.draft.changes.remove(key);
         }
+        self.draft_version += 1;
     }
 }
 
@@ -160,9 +165,9 @@ impl Inner {
             return Box::pin(self.create_by_update(key, &mut f)).await;
         };
         loop {
-            let Asked { new, answer, pending, breaks, version, held } =
+            let Asked { new, answer, pending, was_in_doubt, breaks, version, held } =
                 self.ask(&id, key, &mut f, deadline).await?;
-            let won = self.compare_and_set(id, key, answer, &pending).await;
+            let won = self.compare_and_set(id, key, answer, &pending, was_in_doubt).await;
             {
                 let mut line = match held {
                     Some(line) => line,
@@ -213,6 +218,7 @@ impl Inner {
             expected: expected.map(Into::into),
             value: Some(encoded.as_slice().into()),
         };
+        let was_in_doubt = self.state().hand_over();
         let answer = self.shared.ask(*id, op);
         let breaks = line.breaks;
         let tail = Tail { id: *id, key: key.into(), value: encoded.into(), version };
@@ -222,7 +228,7 @@ impl Inner {
         } else {
             Some(line)
         };
-        Ok(Asked { new, answer, pending, breaks, version, held })
+        Ok(Asked { new, answer, pending, was_in_doubt, breaks, version, held })
     }
 
     async fn join(
@@ -299,8 +305,12 @@ impl Inner {
         key: &str,
         answer: Answer<Outcome>,
         pending: &Pending,
+        was_in_doubt: bool,
     ) -> Result<bool> {
-        let (record, won) = match answer.await? {
+        let answered = answer.await;
+        let answered =
+            answered.inspect_err(|error| self.state().not_committed(error, was_in_doubt))?;
+        let (record, won) = match answered {
             Outcome::Committed(record) => (record, true),
             Outcome::Changed(record) => (record, false),
             Outcome::Absent(absence) => {
@@ -311,6 +321,7 @@ impl Inner {
         let mut state = self.state();
         if let Some(live) = state.live.as_mut().filter(|live| live.id == id) {
             live.record = record;
+            live.in_doubt = was_in_doubt && !won;
         }
         if won {
             state.settle_update(key, pending);

@@ -214,3 +214,195 @@ async fn rule_08_a_login_given_up_at_any_point_is_whole_or_absent() {
         assert_eq!(browser.get("/keys").await.body, "k,more,own", "{polls}");
     }
 }
+
+/// What a handle may do to what it inserted.
+#[derive(Clone, Copy, Debug)]
+enum Undo {
+    Remove,
+    Clear,
+}
+
+impl Undo {
+    async fn of(self, session: &Session) -> Result<()> {
+        match self {
+            Self::Remove => session.remove("a").await.map(|was_there| assert!(was_there)),
+            Self::Clear => session.clear().await,
+        }
+    }
+}
+
+/// Leaves a session without a key, in two commits.
+async fn empty(session: Session) -> Result<()> {
+    session.insert("a", &1).await?;
+    session.save().await?;
+    session.clear().await?;
+    session.save().await
+}
+
+/// How the outcome of a save stays unknown to its caller.
+#[derive(Clone, Copy, Debug)]
+enum Unknown {
+    Answered,
+    AnsweredTwice,
+    GivenUp,
+}
+
+impl Unknown {
+    async fn save(self, session: &Session, counts: &Counts) {
+        if matches!(self, Self::GivenUp) {
+            let clone = session.clone();
+            let saving = half_way(counts, async move { clone.save().await }).await;
+            saving.abort();
+            assert!(saving.await.unwrap_err().is_cancelled());
+            counts.slow.store(false, Ordering::SeqCst);
+            return;
+        }
+        let times = if matches!(self, Self::AnsweredTwice) { 2 } else { 1 };
+        for _ in 0..times {
+            counts.forgetful.store(true, Ordering::SeqCst);
+            assert!(session.save().await.unwrap_err().is_unknown_outcome());
+        }
+    }
+}
+
+#[tokio::test]
+async fn rule_04_what_is_removed_after_an_unknown_outcome_is_not_stored() {
+    for how in [Unknown::Answered, Unknown::AnsweredTwice, Unknown::GivenUp] {
+        for (undo, left) in [(Undo::Remove, "b"), (Undo::Clear, "")] {
+            for renews in [false, true] {
+                let (store, counts) = store();
+                let handler = async move |session: Session| -> Result<()> {
+                    if renews {
+                        session.renew().await?;
+                    }
+                    session.insert("a", &1).await?;
+                    session.insert("b", &1).await?;
+                    how.save(&session, &counts).await;
+                    undo.of(&session).await?;
+                    session.insert("a", &2).await?;
+                    undo.of(&session).await
+                };
+                let app = routes()
+                    .route("/empty", get(empty))
+                    .route("/try", get(handler))
+                    .route("/keys", get(keys))
+                    .layer(layer(store));
+                let mut browser = Browser::new(&app);
+                browser.get("/empty").await;
+                assert_eq!(browser.get("/try").await.status, 200);
+                let stored = browser.get("/keys").await.body;
+                assert_eq!(stored, left, "{how:?}, {undo:?}, renews: {renews}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn rule_04_what_is_removed_during_its_commit_is_not_stored() {
+    for (undo, left) in [(Undo::Remove, "b"), (Undo::Clear, "")] {
+        let (store, counts) = store();
+        let handler = async move |session: Session| -> Result<()> {
+            session.insert("a", &1).await?;
+            session.insert("b", &1).await?;
+            let clone = session.clone();
+            let saving = half_way(&counts, async move { clone.save().await }).await;
+            undo.of(&session).await?;
+            saving.await.unwrap()
+        };
+        let app =
+            routes().route("/both", get(handler)).route("/keys", get(keys)).layer(layer(store));
+        let mut browser = Browser::new(&app);
+        for session in ["a new one", "an old one"] {
+            assert_eq!(browser.get("/both").await.status, 200);
+            assert_eq!(browser.get("/keys").await.body, left, "{undo:?} in {session}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn rule_04_what_is_removed_during_its_update_is_not_stored() {
+    let (store, counts) = store();
+    let handler = async move |session: Session| -> Result<()> {
+        session.insert("a", &1).await?;
+        let clone = session.clone();
+        let update = async move { clone.update("a", |n: Option<u64>| n.unwrap_or(0) + 1).await };
+        let updating = half_way(&counts, update).await;
+        Undo::Remove.of(&session).await?;
+        updating.await.unwrap().map(drop)
+    };
+    let app = routes().route("/both", get(handler)).route("/keys", get(keys)).layer(layer(store));
+    let mut browser = Browser::new(&app);
+    for session in ["a new one", "an old one"] {
+        assert_eq!(browser.get("/both").await.status, 200);
+        assert_eq!(browser.get("/keys").await.body, "", "in {session}");
+    }
+}
+
+#[tokio::test]
+async fn rule_04_what_is_removed_after_an_update_of_unknown_outcome_is_not_stored() {
+    let (store, counts) = store();
+    let handler = async move |session: Session| -> Result<()> {
+        session.insert("a", &1).await?;
+        counts.forgetful.store(true, Ordering::SeqCst);
+        let updated = session.update("a", |n: Option<u64>| n.unwrap_or(0) + 1).await;
+        assert!(updated.unwrap_err().is_unknown_outcome());
+        Undo::Remove.of(&session).await
+    };
+    let app = routes().route("/try", get(handler)).route("/keys", get(keys)).layer(layer(store));
+    let mut browser = Browser::new(&app);
+    browser.get("/set").await;
+    assert_eq!(browser.get("/try").await.status, 200);
+    assert_eq!(browser.get("/keys").await.body, "k");
+}
+
+#[tokio::test]
+async fn rule_02_what_was_inserted_and_removed_again_is_no_change() {
+    for undo in [Undo::Remove, Undo::Clear] {
+        let (store, counts) = store();
+        let probe = counts.clone();
+        let handler = async move |session: Session| -> Result<()> {
+            session.insert("a", &1).await?;
+            counts.read_only.store(true, Ordering::SeqCst);
+            assert!(session.save().await.unwrap_err().is_unavailable());
+            let updated = session.update("n", |n: Option<u64>| n.unwrap_or(0) + 1).await;
+            assert!(updated.unwrap_err().is_unavailable());
+            counts.read_only.store(false, Ordering::SeqCst);
+            undo.of(&session).await
+        };
+        // What is known to be done leaves nothing in doubt.
+        let again = async move |session: Session| -> Result<()> {
+            session.update("n", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
+            session.insert("a", &1).await?;
+            Undo::Remove.of(&session).await?;
+            session.save().await?;
+            empty(session.clone()).await?;
+            session.insert("a", &1).await?;
+            undo.of(&session).await
+        };
+        let app =
+            routes().route("/try", get(handler)).route("/again", get(again)).layer(layer(store));
+        let mut browser = Browser::new(&app);
+        for session in ["none", "an empty one"] {
+            let commits = probe.commits();
+            assert_silent(&browser.get("/try").await);
+            assert_eq!(probe.commits(), commits + 2, "{undo:?} in {session}: only those refused");
+            assert_eq!(browser.get("/again").await.status, 200);
+            assert_eq!(probe.commits(), commits + 5, "{undo:?} in {session}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn rule_02_a_visitor_who_takes_back_what_may_be_stored_gets_no_other_session() {
+    for how in [Unknown::Answered, Unknown::GivenUp] {
+        let (store, counts) = store();
+        let handler = async move |session: Session| -> Result<()> {
+            session.insert("a", &1).await?;
+            how.save(&session, &counts).await;
+            Undo::Remove.of(&session).await
+        };
+        let app = routes().route("/try", get(handler)).layer(layer(store.clone()));
+        assert_silent(&Browser::new(&app).get("/try").await);
+        assert_eq!(live(&store.inner).await, 1, "{how:?}: the one of the first save");
+    }
+}
