@@ -131,7 +131,8 @@ impl<R: Realm> Session<R> {
 impl Session {
     /// The session of `id`, of whatever realm, for work that goes on without a request.
     /// Changes are to be [`save`](Self::save)d; with them the data may have 64 KiB, whatever a
-    /// layer's own bound.
+    /// layer's own bound. They keep nobody's session alive: activity is a request, or a
+    /// [`touch`](Self::touch).
     ///
     /// `is_not_found()` if there is no live session of that ID. Renewing it or signing in is
     /// `is_too_late()`, since no response will carry the cookie.

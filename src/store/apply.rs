@@ -189,7 +189,8 @@ fn merged(commit: &Commit, current: &Record, draft: &Draft) -> Result<Change> {
     let is_plain = draft.label.is_none()
         && draft.remember.is_none()
         && commit.access.timeouts.is_none_or(|timeouts| current.is_within(&timeouts));
-    if is_plain && let Some(after) = current.committed(commit.access.at, &draft.changes) {
+    let seen = seen_by(commit, current);
+    if is_plain && let Some(after) = current.committed(seen, &draft.changes) {
         debug_assert_eq!(Some(&after), repacked(commit, current, draft).ok().as_ref());
         return bounded(commit, after, current.data(), &draft.changes).map(Change::Data);
     }
@@ -197,11 +198,20 @@ fn merged(commit: &Commit, current: &Record, draft: &Draft) -> Result<Change> {
     bounded(commit, after, current.data(), &draft.changes).map(Change::To)
 }
 
+/// When the session was last seen, once `commit` is merged: a commit without a layer is no request,
+/// and keeps nobody's session alive.
+fn seen_by(commit: &Commit, current: &Record) -> Timestamp {
+    match commit.access.timeouts {
+        Some(_) => current.last_seen_at().max(commit.access.at),
+        None => current.last_seen_at(),
+    }
+}
+
 /// The merged record by way of its unpacked header.
 fn repacked(commit: &Commit, current: &Record, draft: &Draft) -> Result<Record> {
     let mut header = current.header();
     header.version = header.version.saturating_add(1);
-    header.last_seen_at = header.last_seen_at.max(commit.access.at);
+    header.last_seen_at = seen_by(commit, current);
     header.tighten(commit.access.timeouts.as_ref());
     draft.write_to(&mut header);
     header.refile_if_earlier();

@@ -15,7 +15,8 @@ pub struct Access {
     /// The time it is.
     pub at: Timestamp,
     /// The timeouts of the layer that asks; the earlier of these and the record's own wins. An
-    /// operator's tool has none.
+    /// operator's tool and a background job have none: what they merge into a session is not
+    /// activity.
     pub timeouts: Option<Timeouts>,
     /// How long that layer may leave activity unrecorded.
     pub touch_interval: Duration,

@@ -101,7 +101,8 @@ pub trait SessionStore: Send + Sync + 'static {
     /// The record of `id`, if it is a live session.
     fn load(&self, id: &SessionId, access: &Access) -> Answer<Loaded>;
 
-    /// Carries out one [`Op`] on one session, atomically.
+    /// Carries out one [`Op`] on one session, atomically. What a layer merges into it is activity at
+    /// `access.at`; without one ([`Access::timeouts`]) it moves no deadline.
     fn commit(&self, commit: Commit) -> Answer<Outcome>;
 
     /// Records activity: a live session was last seen at `access.at`. Never rewrites data, never

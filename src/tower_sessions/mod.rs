@@ -159,7 +159,10 @@ impl<S: SessionStore> Store<S> {
     }
 
     async fn commit(&self, id: &Id, at: Timestamp, op: Op) -> Result<Outcome, TowerError> {
-        let (id, access) = (id_of(id), Access::at(at));
+        // That of a request, which is activity. Timeouts of a layer change nothing of these sessions,
+        // which all have their own.
+        let access = Access { timeouts: Some(Timeouts::default()), ..Access::at(at) };
+        let id = id_of(id);
         let commit = Commit { id, access, max_data_bytes: self.max_data_bytes, op };
         watch::commit(&*self.inner, commit).await.map_err(tower_error)
     }

@@ -104,3 +104,46 @@ async fn rule_14_who_is_active_is_not_idle_however_short_the_sessions_own_timeou
         assert_eq!(browser.get("/origin").await.body, "expired");
     }
 }
+
+#[tokio::test]
+async fn rule_14_a_background_job_keeps_no_session_alive() {
+    let clock = clock();
+    let store = memory(&clock);
+    let browse = |timeouts| {
+        let id = async |s: Session| s.id().await.map(|id| id.unwrap().to_string());
+        Browser::new(
+            &routes()
+                .route("/id", get(id))
+                .layer(layer(store.clone()).with_timeouts(timeouts).with_touch_interval(MINUTE)),
+        )
+    };
+    // The layer of today is stricter than that which made the session.
+    let mut before = browse(Timeouts::new(1440 * MINUTE, 43_200 * MINUTE));
+    let mut after = browse(Timeouts::new(60 * MINUTE, 43_200 * MINUTE));
+    before.get("/set").await;
+    after.jar = before.jar.clone();
+    let id = before.get("/id").await.body.parse().unwrap();
+    let job = async || -> Result<Session> {
+        let session = Session::by_id(&store, id).await?;
+        session.insert("k", "job").await?;
+        session.save().await?;
+        session.update("n", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
+        Ok(session)
+    };
+    for _ in 0..2 {
+        clock.advance(59 * MINUTE);
+        job().await.unwrap();
+        assert_eq!(after.get("/get").await.body, "job");
+    }
+    clock.advance(59 * MINUTE);
+    job().await.unwrap().touch().await.unwrap();
+    clock.advance(59 * MINUTE);
+    assert_eq!(after.get("/get").await.body, "job", "a job may say that there is activity");
+    clock.advance(60 * MINUTE);
+    job().await.unwrap();
+    assert_eq!(after.peek("/origin").await.body, "expired", "the job has revived it");
+    clock.advance(1379 * MINUTE);
+    job().await.unwrap();
+    clock.advance(MINUTE);
+    assert!(job().await.unwrap_err().is_not_found());
+}

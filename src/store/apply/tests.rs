@@ -108,14 +108,17 @@ fn a_merge_into_the_packed_record_is_the_one_by_way_of_its_header() {
                 let current = Record::changed(&header, Data::EMPTY, &before).unwrap();
                 for at in [hours(-2), NOW, hours(1), hours(30), hours(1000), Timestamp::MAX] {
                     for draft in &drafts {
-                        let wanted = repacked(&merging(at, None), &current, draft).unwrap();
-                        match current.committed(at, &draft.changes) {
-                            Some(record) => {
-                                assert_eq!(record.as_bytes(), wanted.as_bytes());
-                                assert_eq!(record.index_key(), current.index_key());
-                                packed += 1;
+                        for timeouts in [None, Some(Timeouts::new(Duration::MAX, Duration::MAX))] {
+                            let commit = merging(at, timeouts);
+                            let wanted = repacked(&commit, &current, draft).unwrap();
+                            match current.committed(seen_by(&commit, &current), &draft.changes) {
+                                Some(record) => {
+                                    assert_eq!(record.as_bytes(), wanted.as_bytes());
+                                    assert_eq!(record.index_key(), current.index_key());
+                                    packed += 1;
+                                }
+                                None => by_header += 1,
                             }
-                            None => by_header += 1,
                         }
                     }
                 }

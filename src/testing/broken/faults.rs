@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::model::Shared;
 use crate::error::Result;
 use crate::record::{Data, Header, Record};
-use crate::store::{Commit, Draft, Op, Outcome, apply};
+use crate::store::{Access, Commit, Draft, Op, Outcome, apply};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -36,6 +36,7 @@ pub(super) enum Fault {
     RemoveEndsLive,
     CapLooksAtEnded,
     MergeIgnoresRealm,
+    JobIsActivity,
 }
 
 /// Time for something to come between two steps.
@@ -54,6 +55,11 @@ impl Shared {
             (Op::Merge(draft), Fault::MergeRewritesRecord) => self.rewrite(commit, draft),
             (Op::MergeUnseen { draft, .. }, Fault::MergeIgnoresRealm) => {
                 self.apply(&Commit { op: Op::Merge(draft.clone()), ..commit.clone() })
+            }
+            (Op::Merge(_), Fault::JobIsActivity) => {
+                let timeouts = commit.access.timeouts.unwrap_or_default();
+                let access = Access { timeouts: Some(timeouts), ..commit.access };
+                self.apply(&Commit { access, ..commit.clone() })
             }
             (Op::CompareAndSet { .. }, Fault::CompareAndSetInTwoSteps) => {
                 self.compare_then_set(commit)

@@ -160,6 +160,11 @@ pub const ALL: &[Broken] = &[
         "rule_07_what_was_not_loaded_is_merged_in_its_realm_only",
     ),
     broken(
+        "what a job merges is activity",
+        Fault::JobIsActivity,
+        "rule_14_what_is_merged_without_a_layer_is_no_activity",
+    ),
+    broken(
         "removing by ID ends live sessions",
         Fault::RemoveEndsLive,
         "removing_by_id_takes_only_what_is_over",

@@ -98,6 +98,7 @@ macro_rules! __contract_checks {
                 rule_14_a_touch_revives_nothing
                 rule_14_a_touch_keeps_to_configured_timeouts
                 rule_14_a_touch_loses_no_concurrent_merge
+                rule_14_what_is_merged_without_a_layer_is_no_activity
                 rule_14_idle_filters_allow_for_the_touch_interval
                 ;
             sweeping:

@@ -1,14 +1,17 @@
 //! Rule 14: a touch records activity and nothing else.
 
 use super::trial::{
-    DAY, HOUR, MILLI, SECOND, TIMEOUTS, Trial, access, ensure, eventually, logout, merge,
-    number_of, race_two, renew, sibling_of,
+    DAY, HOUR, MILLI, SECOND, TIMEOUTS, Trial, access, committed, compare_and_set, ensure,
+    eventually, logout, merge, merge_unseen, number_of, race_two, renew, sibling_of,
 };
 use super::{Failure, Suite, Verdict};
 use crate::expiry::Timestamp;
 use crate::id::SessionId;
 use crate::record::{Record, State};
-use crate::store::{Access, Filter, Loaded, Query, Selector, SessionStore};
+use crate::store::{
+    Access, Commit, DEFAULT_MAX_DATA_BYTES, Draft, Filter, Loaded, Op, Query, Selector,
+    SessionStore,
+};
 
 async fn seen_at(trial: &Trial, id: SessionId, at: Timestamp) -> Verdict<Record> {
     eventually("a touch is recorded", || async move {
@@ -99,6 +102,36 @@ pub(super) async fn rule_14_a_touch_keeps_to_configured_timeouts(suite: Suite) -
     touches_done(&trial).await?;
     let record = trial.record(id).await?.ok_or_else(|| Failure::new("it is gone"))?;
     ensure!(record.last_seen_at() == seen, "a session that is over was touched");
+    Ok(())
+}
+
+/// A background job keeps nobody's session alive.
+pub(super) async fn rule_14_what_is_merged_without_a_layer_is_no_activity(suite: Suite) -> Verdict {
+    let trial = suite.trial()?;
+    let label = Draft { label: Some(Some("job".into())), ..Draft::default() };
+    for op in [
+        merge(&[("n", 1)])?,
+        merge_unseen(None, &[("n", 1)])?,
+        compare_and_set("n", Some(0), 1),
+        Op::Merge(label),
+    ] {
+        let id = trial.create(&[("n", 0)]).await?;
+        let before = trial.live(id).await?;
+        trial.clock().advance(HOUR);
+        let access = Access::at(trial.now());
+        let max_data_bytes = DEFAULT_MAX_DATA_BYTES;
+        let commit = Commit { id, access, max_data_bytes, op: op.clone() };
+        committed(trial.store().commit(commit).await?)?;
+        let after = trial.live(id).await?;
+        ensure!(after.version() == before.version() + 1, "it was not committed: {after:?}");
+        ensure!(
+            (after.last_seen_at(), after.expires_at())
+                == (before.last_seen_at(), before.expires_at()),
+            "{op:?} without a layer moved {before:?} to {after:?}"
+        );
+        let after = trial.committed(id, merge(&[("m", 1)])?).await?;
+        ensure!(after.last_seen_at() == trial.now(), "that of a layer is activity: {after:?}");
+    }
     Ok(())
 }
 
