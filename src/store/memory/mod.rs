@@ -22,14 +22,11 @@
 //! somebody makes who makes up IDs, find one row: the others are never swept, and expire all the
 //! same.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hashbrown::{Equivalent, HashMap};
 use parking_lot::{Mutex, RwLock};
 
 use super::apply::{Change, change};
@@ -43,12 +40,13 @@ use crate::error::{Error, Kind, Result};
 use crate::expiry::Clock;
 use crate::id::SessionId;
 use crate::keyring::KeyRing;
-use crate::record::{Absence, Endings, IndexKey, Record};
+use crate::record::{Absence, Endings, Record};
 
 mod builder;
 mod ending;
 mod page;
 mod room;
+mod shard;
 mod sweep;
 mod timing;
 mod transfer;
@@ -57,6 +55,7 @@ mod view;
 pub use builder::MemoryStoreBuilder;
 use ending::AllEndings;
 use room::cost;
+use shard::Shard;
 use timing::Longest;
 use view::{Users, View};
 
@@ -93,70 +92,6 @@ struct Inner {
     longest: Longest,
     closed: AtomicBool,
     events: Hub,
-}
-
-#[derive(Default)]
-struct Shard {
-    rows: HashMap<SessionId, Record, BuildHasherDefault<IdHasher>>,
-    deadlines: Deadlines,
-}
-
-type Deadlines = BTreeMap<IndexKey, Filed>;
-
-/// What is filed under one bucket.
-#[derive(Default)]
-struct Filed(Vec<Tail>);
-
-impl Filed {
-    fn push(&mut self, tail: Tail) {
-        let Self(tails) = self;
-        if tails.len() == tails.capacity() {
-            tails.reserve_exact(tails.len() / 8 + 4);
-        }
-        tails.push(tail);
-    }
-}
-
-/// The end of an ID, enough to find its row.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Tail([u8; Tail::BYTES]);
-
-impl Tail {
-    const BYTES: usize = 12;
-
-    fn of(id: &SessionId) -> Self {
-        let mut tail = [0; Self::BYTES];
-        tail.copy_from_slice(&id.as_bytes()[SessionId::LEN - Self::BYTES..]);
-        Self(tail)
-    }
-}
-
-impl Hash for Tail {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(&self.0);
-    }
-}
-
-impl Equivalent<SessionId> for Tail {
-    fn equivalent(&self, id: &SessionId) -> bool {
-        id.as_bytes().ends_with(&self.0)
-    }
-}
-
-/// IDs are hashes: eight of their bytes are a hash.
-#[derive(Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(tail) = bytes.last_chunk::<8>() {
-            self.0 = u64::from_le_bytes(*tail);
-        }
-    }
 }
 
 impl MemoryStore {
@@ -273,8 +208,7 @@ impl Inner {
     /// nobody who listens is concerned. Nearly every commit is one. `None` if there is no such row.
     fn try_change(&self, commit: &Commit) -> Result<Option<Tried>> {
         let mut shard = self.shards[Self::shard_of(&commit.id)].write();
-        let Shard { rows, deadlines } = &mut *shard;
-        let Some(row) = rows.get_mut(&commit.id) else { return Ok(None) };
+        let Some(row) = shard.rows.get_mut(&commit.id) else { return Ok(None) };
         let endings = self.endings_of(row.user());
         let (after, is_filed) = match change(commit, row, &endings, self.keep_ended)? {
             Change::Data(after) => (after, true),
@@ -288,7 +222,7 @@ impl Inner {
         let before = std::mem::replace(row, after.clone());
         self.account(cost(&before), cost(&after));
         if !is_filed {
-            file(deadlines, &commit.id, Some(&before), after.index_key());
+            shard.file(&commit.id, Some(&before), after.index_key());
         }
         drop(shard);
         drop(before);
@@ -307,7 +241,7 @@ impl Inner {
         let (key, size) = (after.index_key(), cost(&after));
         let before = shard.rows.insert(id, after);
         self.account(before.as_ref().map_or(0, cost), size);
-        file(&mut shard.deadlines, &id, before.as_ref(), key);
+        shard.file(&id, before.as_ref(), key);
     }
 
     /// For a row of this size, which took the place of one of `freed`.
@@ -326,13 +260,6 @@ impl Inner {
         if let Some(user) = record.listed_user() {
             users.remove(user, id);
         }
-    }
-}
-
-/// Files a row of this key, which took the place of `before`.
-fn file(deadlines: &mut Deadlines, id: &SessionId, before: Option<&Record>, key: IndexKey) {
-    if before.is_none_or(|before| before.index_key() != key) {
-        deadlines.entry(key).or_default().push(Tail::of(id));
     }
 }
 

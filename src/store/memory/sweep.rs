@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Inner, Shard, Tail, Users};
+use super::shard::{Shard, Tail};
+use super::{Inner, Users};
 use crate::expiry::Timestamp;
 use crate::record::{IndexKey, Mark, Record};
 use crate::store::{SWEEP_DELAY, Sweep, Swept};
