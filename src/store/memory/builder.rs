@@ -92,6 +92,7 @@ impl MemoryStoreBuilder {
             keys: RwLock::new(keys),
             keys_held_by_application,
             longest: Longest::default(),
+            sweep_from: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             events: Hub::default(),
         });

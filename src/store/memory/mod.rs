@@ -48,6 +48,8 @@ mod page;
 mod room;
 mod shard;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod timing;
 mod transfer;
 mod view;
@@ -90,6 +92,8 @@ struct Inner {
     keys: RwLock<KeyRing>,
     keys_held_by_application: bool,
     longest: Longest,
+    /// The shard that the next step of a sweep begins with.
+    sweep_from: AtomicUsize,
     closed: AtomicBool,
     events: Hub,
 }

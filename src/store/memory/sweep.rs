@@ -1,10 +1,12 @@
 //! Removing what is over.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::shard::{Shard, Tail};
-use super::{Inner, Users};
+use super::{Inner, SHARDS, Users};
 use crate::expiry::Timestamp;
+use crate::id::SessionId;
 use crate::record::{IndexKey, Mark, Record};
 use crate::store::{SWEEP_DELAY, Sweep, Swept};
 
@@ -15,39 +17,83 @@ impl Inner {
             self.finish_ending(&pending);
         }
         let mut users = self.users.lock();
-        let mut swept = Swept::default();
-        let mut changed = 0;
-        for shard in &self.shards {
-            let mut shard = shard.write();
-            for key in due_keys(&shard, &sweep) {
-                for tail in shard.deadlines.remove(&key).unwrap_or_default().0 {
-                    let fate = if changed < sweep.limit {
-                        self.sweep_row(&mut shard, &mut users, key, tail, &sweep)
-                    } else {
-                        swept.more = true;
-                        Fate::Filed(key)
-                    };
-                    changed += usize::from(fate != Fate::Filed(key));
-                    swept.removed += u64::from(fate == Fate::Removed);
-                    if let Fate::Filed(key) = fate {
-                        shard.deadlines.entry(key).or_default().push(tail);
-                    }
-                }
+        let mut step = Step { sweep, left: sweep.limit, removed: 0 };
+        // On from where the last step stopped: what it left in its place is not looked at by each.
+        let from = self.sweep_from.load(Ordering::Relaxed);
+        let mut more = false;
+        for number in (0..SHARDS).map(|number| (from + number) % SHARDS) {
+            let mut shard = self.shards[number].write();
+            if !self.sweep_shard(&mut shard, &mut users, &mut step) {
+                self.sweep_from.store(number, Ordering::Relaxed);
+                more = true;
+                break;
             }
         }
-        swept.more |= !self.endings.read().pending.is_empty();
-        swept
+        more |= !self.endings.read().pending.is_empty();
+        Swept { removed: step.removed, more }
     }
 
-    /// Removes the row if it is due, or says where it is filed now.
-    fn sweep_row(
+    /// Whether nothing is left to do in this shard.
+    fn sweep_shard(&self, shard: &mut Shard, users: &mut Users, step: &mut Step) -> bool {
+        for key in due_keys(shard, &step.sweep) {
+            let mut filed = shard.deadlines.remove(&key).unwrap_or_default();
+            let is_done = self.sweep_bucket(shard, users, key, &mut filed.0, step);
+            if !filed.0.is_empty() {
+                shard.deadlines.insert(key, filed);
+            }
+            if !is_done {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The same of one bucket. What stays in it stays in its place.
+    fn sweep_bucket(
         &self,
         shard: &mut Shard,
         users: &mut Users,
         key: IndexKey,
-        tail: Tail,
-        sweep: &Sweep,
-    ) -> Fate {
+        tails: &mut Vec<Tail>,
+        step: &mut Step,
+    ) -> bool {
+        let mut place = 0;
+        while let Some(&tail) = tails.get(place) {
+            let fate = self.fate(shard, key, tail, &step.sweep);
+            if matches!(fate, Fate::Stays) {
+                place += 1;
+                continue;
+            }
+            if step.left == 0 {
+                return false;
+            }
+            step.left -= 1;
+            tails.swap_remove(place);
+            match fate {
+                Fate::Removed(id) => {
+                    self.tell_removed(shard, &id);
+                    self.remove(shard, users, &id);
+                    step.removed += 1;
+                }
+                Fate::Moved(id, record) => {
+                    shard.deadlines.entry(record.index_key()).or_default().push(tail);
+                    shard.rows.insert(id, record);
+                }
+                Fate::Forgotten | Fate::Stays => {}
+            }
+        }
+        true
+    }
+
+    fn tell_removed(&self, shard: &Shard, id: &SessionId) {
+        if let Some(record) = shard.rows.get(id) {
+            let mut notes = self.events.notes();
+            notes.removed(id, record, &self.endings_of(record.user()));
+            self.events.tell(notes);
+        }
+    }
+
+    fn fate(&self, shard: &Shard, key: IndexKey, tail: Tail, sweep: &Sweep) -> Fate {
         let Some((&id, record)) = shard.rows.get_key_value(&tail) else { return Fate::Forgotten };
         if record.index_key() != key {
             // It ended, or its deadline became an earlier one, and it was filed anew then.
@@ -59,20 +105,14 @@ impl Inner {
             is_due(record, sweep.at)
         };
         if due {
-            let mut notes = self.events.notes();
-            notes.removed(&id, record, &self.endings_of(record.user()));
-            self.events.tell(notes);
-            self.remove(shard, users, &id);
-            return Fate::Removed;
+            return Fate::Removed(id);
         }
         let mut header = record.header();
         header.refile();
-        if header.bucket != record.bucket()
-            && let Ok(record) = Record::new(&header, record.data())
-        {
-            shard.rows.insert(id, record);
+        if header.bucket == record.bucket() {
+            return Fate::Stays;
         }
-        Fate::Filed(IndexKey { over: key.over, bucket: header.bucket })
+        Record::new(&header, record.data()).map_or(Fate::Stays, |record| Fate::Moved(id, record))
     }
 
     /// Whether an operator's purge may remove it.
@@ -90,12 +130,22 @@ fn is_due(record: &Record, at: Timestamp) -> bool {
     }
 }
 
-/// What became of an entry of the deadline index.
-#[derive(PartialEq)]
+/// How far a sweep has come.
+struct Step {
+    sweep: Sweep,
+    /// So many entries may still be taken out.
+    left: usize,
+    removed: u64,
+}
+
+/// What becomes of an entry of the deadline index.
 enum Fate {
-    Removed,
+    /// Its row is gone or filed elsewhere.
     Forgotten,
-    Filed(IndexKey),
+    Removed(SessionId),
+    /// To where its row, so changed, belongs.
+    Moved(SessionId, Record),
+    Stays,
 }
 
 /// The buckets that may hold something due.

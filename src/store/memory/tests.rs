@@ -1,0 +1,87 @@
+use std::sync::mpsc;
+
+use super::*;
+use crate::expiry::{Timeouts, Timestamp};
+use crate::store::{DEFAULT_MAX_DATA_BYTES, Draft};
+
+const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn store(clock: &Clock, max_bytes: usize) -> MemoryStore {
+    let builder = MemoryStore::builder().clock(clock.clone()).max_bytes(max_bytes);
+    builder.sweep_interval(DAY).build().unwrap()
+}
+
+/// An ID of this shard.
+fn id_in(shard: u8) -> SessionId {
+    let mut bytes = [0; SessionId::LEN];
+    getrandom::fill(&mut bytes).unwrap();
+    bytes[0] = shard;
+    SessionId::from_bytes(bytes)
+}
+
+fn try_commit(store: &MemoryStore, id: SessionId, op: Op) -> Result<Outcome> {
+    let access = Access::at(store.inner.clock.now());
+    store.inner.commit(&Commit { id, access, max_data_bytes: DEFAULT_MAX_DATA_BYTES, op })
+}
+
+fn create(store: &MemoryStore, shard: u8) -> SessionId {
+    let id = id_in(shard);
+    let op = Op::Create { realm: None, draft: Draft::default(), login: None };
+    try_commit(store, id, op).unwrap();
+    id
+}
+
+fn records(store: &MemoryStore) -> usize {
+    store.inner.shards.iter().map(|shard| shard.read().rows.len()).sum()
+}
+
+/// Sessions of the default timeouts that came now are due.
+fn when_due(clock: &Clock) -> Timestamp {
+    clock.now().saturating_add(Timeouts::default().idle).saturating_add(crate::store::SWEEP_DELAY)
+}
+
+#[test]
+fn rule_15_a_step_that_has_reached_its_limit_leaves_the_rest_alone() {
+    let clock = Clock::manual(START);
+    let store = store(&clock, usize::MAX);
+    for _ in 0..3 {
+        create(&store, 0);
+    }
+    create(&store, 1);
+    let at = when_due(&clock);
+    let step = move |store: &MemoryStore| store.inner.sweep(Sweep { at, limit: 2, purge: false });
+    // Would a step go for a shard beyond, it would wait for this.
+    let beyond = store.inner.shards[1].read();
+    let (tell, told) = mpsc::channel();
+    let sweeping = store.clone();
+    std::thread::spawn(move || tell.send(step(&sweeping)));
+    let swept = told.recv_timeout(60 * SECOND).unwrap();
+    assert_eq!(swept, Swept { removed: 2, more: true });
+    drop(beyond);
+    assert_eq!(step(&store), Swept { removed: 2, more: false });
+    assert_eq!(records(&store), 0);
+}
+
+#[test]
+fn rule_15_steps_go_round_all_shards_and_end_with_what_is_due() {
+    let clock = Clock::manual(START);
+    let store = store(&clock, usize::MAX);
+    for shard in 0..=u8::MAX {
+        create(&store, shard);
+    }
+    let due = when_due(&clock);
+    // These are filed with the others, and are not due with them.
+    clock.advance(SECOND);
+    for shard in 0..=u8::MAX {
+        create(&store, shard);
+    }
+    for (at, left) in [(due, 256), (due.saturating_add(SECOND), 0)] {
+        for step in 1..=16 {
+            let swept = store.inner.sweep(Sweep { at, limit: 16, purge: false });
+            assert_eq!(swept, Swept { removed: 16, more: step < 16 });
+        }
+        assert_eq!(records(&store), left);
+    }
+}
