@@ -45,7 +45,9 @@ impl MemoryStoreBuilder {
         self
     }
 
-    /// Holds at most about `bytes` of records and index. Default: 256 MiB.
+    /// Holds at most about `bytes` of records and their index by deadline. Default: 256 MiB.
+    ///
+    /// The index by user comes on top, with some 480 bytes for each user who is signed in.
     #[must_use]
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;

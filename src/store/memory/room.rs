@@ -53,6 +53,7 @@ impl Inner {
             for id in over {
                 self.remove(&mut shard, &mut users, &id);
             }
+            shard.drop_stale();
             let live = shard.rows.iter().filter(|(_, row)| is_anonymous(row));
             anonymous.extend(live.map(|(id, record)| (record.last_seen_at(), *id)));
         }
@@ -64,6 +65,7 @@ impl Inner {
             let mut shard = self.shards[Self::shard_of(&id)].write();
             if shard.rows.get(&id).is_some_and(is_anonymous) {
                 self.remove(&mut shard, &mut users, &id);
+                shard.drop_stale();
             }
         }
     }

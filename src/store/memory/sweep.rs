@@ -23,7 +23,9 @@ impl Inner {
         let mut more = false;
         for number in (0..SHARDS).map(|number| (from + number) % SHARDS) {
             let mut shard = self.shards[number].write();
-            if !self.sweep_shard(&mut shard, &mut users, &mut step) {
+            let is_done = self.sweep_shard(&mut shard, &mut users, &mut step);
+            shard.drop_stale();
+            if !is_done {
                 self.sweep_from.store(number, Ordering::Relaxed);
                 more = true;
                 break;
@@ -36,11 +38,9 @@ impl Inner {
     /// Whether nothing is left to do in this shard.
     fn sweep_shard(&self, shard: &mut Shard, users: &mut Users, step: &mut Step) -> bool {
         for key in due_keys(shard, &step.sweep) {
-            let mut filed = shard.deadlines.remove(&key).unwrap_or_default();
-            let is_done = self.sweep_bucket(shard, users, key, &mut filed.0, step);
-            if !filed.0.is_empty() {
-                shard.deadlines.insert(key, filed);
-            }
+            let mut tails = shard.deadlines.take(key);
+            let is_done = self.sweep_bucket(shard, users, key, &mut tails, step);
+            shard.deadlines.put_back(key, tails);
             if !is_done {
                 return false;
             }
@@ -76,7 +76,7 @@ impl Inner {
                     step.removed += 1;
                 }
                 Fate::Moved(id, record) => {
-                    shard.deadlines.entry(record.index_key()).or_default().push(tail);
+                    shard.deadlines.push(record.index_key(), tail);
                     shard.rows.insert(id, record);
                 }
                 Fate::Forgotten | Fate::Stays => {}
@@ -155,7 +155,7 @@ fn due_keys(shard: &Shard, sweep: &Sweep) -> Vec<IndexKey> {
     let over_until = if sweep.purge { u32::MAX } else { IndexKey::bucket_of(sweep.at) };
     let due = |over, until| {
         let (from, to) = (IndexKey { over, bucket: 0 }, IndexKey { over, bucket: until });
-        shard.deadlines.range(from..=to).map(|(key, _)| *key)
+        shard.deadlines.keys(from..=to)
     };
     due(false, live_until).chain(due(true, over_until)).collect()
 }

@@ -2,7 +2,8 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::expiry::{Timeouts, Timestamp};
-use crate::store::{DEFAULT_MAX_DATA_BYTES, Draft};
+use crate::record::{Changes, EndedBy};
+use crate::store::{DEFAULT_MAX_DATA_BYTES, Draft, Login};
 
 const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const SECOND: Duration = Duration::from_secs(1);
@@ -21,6 +22,14 @@ fn id_in(shard: u8) -> SessionId {
     SessionId::from_bytes(bytes)
 }
 
+/// A session with so much data, of `user` or of a visitor.
+fn new(bytes: usize, user: Option<&str>) -> Op {
+    let mut changes = Changes::new();
+    changes.set("blob", vec![0; bytes]).unwrap();
+    let login = user.map(|user| Login { user: user.into(), cap: None });
+    Op::Create { realm: None, draft: Draft { changes, ..Draft::default() }, login }
+}
+
 fn try_commit(store: &MemoryStore, id: SessionId, op: Op) -> Result<Outcome> {
     let access = Access::at(store.inner.clock.now());
     store.inner.commit(&Commit { id, access, max_data_bytes: DEFAULT_MAX_DATA_BYTES, op })
@@ -28,8 +37,7 @@ fn try_commit(store: &MemoryStore, id: SessionId, op: Op) -> Result<Outcome> {
 
 fn create(store: &MemoryStore, shard: u8) -> SessionId {
     let id = id_in(shard);
-    let op = Op::Create { realm: None, draft: Draft::default(), login: None };
-    try_commit(store, id, op).unwrap();
+    try_commit(store, id, new(0, None)).unwrap();
     id
 }
 
@@ -40,6 +48,70 @@ fn records(store: &MemoryStore) -> usize {
 /// Sessions of the default timeouts that came now are due.
 fn when_due(clock: &Clock) -> Timestamp {
     clock.now().saturating_add(Timeouts::default().idle).saturating_add(crate::store::SWEEP_DELAY)
+}
+
+/// Nowhere are there many more entries in the index than rows.
+fn the_index_is_small(store: &MemoryStore) {
+    for shard in &store.inner.shards {
+        let shard = shard.read();
+        let (entries, rows) = (shard.deadlines.entries(), shard.rows.len());
+        assert!(entries <= 2 * rows + 32, "{entries} entries for {rows} rows");
+    }
+}
+
+/// What is left leaves by itself.
+fn all_is_swept(store: &MemoryStore) {
+    let at = when_due(&store.inner.clock);
+    store.inner.sweep(Sweep { at, limit: usize::MAX, purge: false });
+    assert_eq!(records(store), 0);
+    assert!(store.inner.shards.iter().all(|shard| shard.read().deadlines.entries() == 0));
+}
+
+#[test]
+fn rule_19_the_index_forgets_who_was_evicted() {
+    let clock = Clock::manual(START);
+    let store = store(&clock, 64 * 1024);
+    for _ in 0..5000 {
+        clock.advance(SECOND);
+        create(&store, 0);
+        the_index_is_small(&store);
+    }
+    // One who needs the room of most of them.
+    try_commit(&store, id_in(1), new(50_000, None)).unwrap();
+    assert!(records(&store) < 200);
+    the_index_is_small(&store);
+    all_is_swept(&store);
+}
+
+#[test]
+fn rule_19_the_index_forgets_later_deadlines() {
+    let clock = Clock::manual(START);
+    let store = store(&clock, usize::MAX);
+    let [id, ..] = [(); 10].map(|()| create(&store, 0));
+    for minutes in (60..1000).rev().step_by(5) {
+        let timeout = Duration::from_secs(60 * minutes);
+        let remember = Some(Timeouts::new(timeout, timeout));
+        try_commit(&store, id, Op::Merge(Draft { remember, ..Draft::default() })).unwrap();
+        the_index_is_small(&store);
+    }
+    all_is_swept(&store);
+}
+
+#[test]
+fn rule_19_the_index_forgets_what_an_operator_removed() {
+    let clock = Clock::manual(START);
+    let store = store(&clock, usize::MAX);
+    let mut ids: Vec<_> = (0..200).map(|_| create(&store, 0)).collect();
+    for id in &ids {
+        let op = Op::End { by: EndedBy::Application, grace: Duration::ZERO };
+        try_commit(&store, *id, op).unwrap();
+    }
+    ids.truncate(190);
+    let filter = crate::Filter::new().any_state();
+    let removed = store.inner.remove_some(&Remove { ids, filter, at: clock.now() });
+    assert_eq!(removed.unwrap().removed, 190);
+    the_index_is_small(&store);
+    all_is_swept(&store);
 }
 
 #[test]

@@ -78,6 +78,7 @@ impl Inner {
                 notes.removed(id, record, &endings);
                 self.events.tell(notes);
                 self.remove(&mut shard, &mut users, id);
+                shard.drop_stale();
                 swept.removed += 1;
             }
         }
