@@ -9,7 +9,8 @@ use fastsession::store::{
     Access, Commit, DEFAULT_MAX_DATA_BYTES, Draft, Loaded, Login, Op, Outcome, Query, Sweep,
 };
 use fastsession::{
-    Clock, Error, Filter, MemoryStore, Selector, SessionId, SessionStore, SessionToken, Timestamp,
+    Clock, Error, Filter, MemoryStore, Selector, SessionId, SessionStore, SessionToken, Timeouts,
+    Timestamp,
 };
 
 const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -140,6 +141,76 @@ async fn rule_19_a_full_store_refuses_newcomers_and_serves_the_others() {
     store.purge().await.unwrap();
     assert_eq!(store.stats().await.unwrap().records, 0);
     assert_eq!(fill(&store, 0).await.len(), members.len(), "every byte was given back");
+}
+
+/// A store full of members who leave room for one visitor of this size, and its clock.
+async fn nearly_full(visitor: usize) -> (MemoryStore, Clock) {
+    let clock = Clock::manual(START);
+    let store = bounded(&clock, 64 * 1024);
+    let place = create(&store, Some("bob"), visitor).await.unwrap();
+    fill(&store, 0).await;
+    store.expire(Selector::ids([place])).await.unwrap();
+    // And so that nothing is remembered of those who found no room.
+    clock.advance(MINUTE);
+    store.purge().await.unwrap();
+    (store, clock)
+}
+
+#[tokio::test]
+async fn rule_19_visitors_do_not_scan_a_full_store_in_turns() {
+    let (store, clock) = nearly_full(1000).await;
+    let first = create(&store, None, 1000).await.unwrap();
+    let second = create(&store, None, 1000).await.unwrap();
+    assert!(!lives(&store, &first).await);
+    clock.advance(Duration::from_millis(999));
+    assert!(create(&store, None, 1000).await.unwrap_err().is_full());
+    assert!(commit(&store, second, Op::Merge(blob(2000))).await.unwrap_err().is_full());
+    assert!(lives(&store, &second).await);
+    clock.advance(Duration::from_millis(1));
+    let third = create(&store, None, 1000).await.unwrap();
+    assert!(!lives(&store, &second).await);
+    // The clock was set right.
+    clock.set(START);
+    create(&store, None, 1000).await.unwrap();
+    assert!(!lives(&store, &third).await);
+}
+
+#[tokio::test]
+async fn rule_19_who_signs_in_does_not_wait_for_the_next_scan() {
+    let (store, _) = nearly_full(1000).await;
+    create(&store, None, 1000).await.unwrap();
+    let visitor = create(&store, None, 1000).await.unwrap();
+    assert!(create(&store, Some("carol"), 2000).await.unwrap_err().is_full());
+    assert!(lives(&store, &visitor).await, "nobody goes in vain");
+    let member = create(&store, Some("carol"), 900).await.unwrap();
+    assert!(lives(&store, &member).await && !lives(&store, &visitor).await);
+    assert!(create(&store, Some("carol"), 900).await.unwrap_err().is_full());
+    // What somebody leaves is there at once.
+    commit(&store, member, Op::End { by: EndedBy::Application, grace: MINUTE }).await.unwrap();
+    create(&store, None, 500).await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_19_newcomers_find_the_room_of_what_is_over_within_a_second() {
+    let clock = Clock::manual(START);
+    let store = bounded(&clock, 64 * 1024);
+    let remember = Some(Timeouts::new(MINUTE, MINUTE));
+    let login = Some(Login { user: "bob".into(), cap: None });
+    let draft = Draft { remember, ..blob(1000) };
+    commit(&store, id(), Op::Create { realm: None, draft, login }).await.unwrap();
+    fill(&store, 0).await;
+    clock.advance(MINUTE.saturating_sub(Duration::from_millis(500)));
+    for user in [None, Some("carol")] {
+        assert!(create(&store, user, 0).await.unwrap_err().is_full());
+    }
+    clock.advance(Duration::from_millis(500));
+    for user in [None, Some("carol")] {
+        assert!(create(&store, user, 0).await.unwrap_err().is_full(), "{user:?} scanned again");
+    }
+    clock.advance(Duration::from_millis(500));
+    for user in [None, Some("carol")] {
+        create(&store, user, 0).await.unwrap();
+    }
 }
 
 #[tokio::test]

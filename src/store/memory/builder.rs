@@ -91,6 +91,7 @@ impl MemoryStoreBuilder {
             any_ending: AtomicBool::new(false),
             endings: RwLock::default(),
             bytes: AtomicUsize::new(0),
+            spent: Mutex::default(),
             keys: RwLock::new(keys),
             keys_held_by_application,
             longest: Longest::default(),

@@ -58,7 +58,7 @@ mod view;
 
 pub use builder::MemoryStoreBuilder;
 use ending::AllEndings;
-use room::cost;
+use room::{Shortage, Spent, cost};
 use shard::Shard;
 use timing::Longest;
 use view::{Users, View};
@@ -91,6 +91,8 @@ struct Inner {
     any_ending: AtomicBool,
     endings: RwLock<AllEndings>,
     bytes: AtomicUsize,
+    /// The last scan for room that was in vain.
+    spent: Mutex<Option<Spent>>,
     keys: RwLock<KeyRing>,
     keys_held_by_application: bool,
     longest: Longest,
@@ -115,10 +117,8 @@ impl MemoryStore {
 /// What became of a commit.
 enum Tried {
     Done(Outcome),
-    /// Nothing was changed, for want of this many bytes in all.
-    NoRoom {
-        wanted: usize,
-    },
+    /// Nothing was changed, for want of room.
+    NoRoom(Shortage),
 }
 
 impl Inner {
@@ -166,12 +166,14 @@ impl Inner {
         self.open()?;
         let wanted = match self.try_commit(commit)? {
             Tried::Done(outcome) => return Ok(outcome),
-            Tried::NoRoom { wanted } => wanted,
+            Tried::NoRoom(wanted) => wanted,
         };
-        self.make_room(wanted);
+        if !self.make_room(wanted) {
+            return Err(self.full());
+        }
         match self.try_commit(commit)? {
             Tried::Done(outcome) => Ok(outcome),
-            Tried::NoRoom { .. } => Err(self.full()),
+            Tried::NoRoom(_) => Err(self.full()),
         }
     }
 
@@ -197,7 +199,7 @@ impl Inner {
         // A logout works in a full store, though a mark may be larger than the data it replaces.
         let bounded = !matches!(commit.op, Op::End { .. });
         if let Some(wanted) = self.shortage(write.iter().chain(&more)).filter(|_| bounded) {
-            return Ok(Tried::NoRoom { wanted });
+            return Ok(Tried::NoRoom(wanted));
         }
         let mut notes = self.events.notes();
         notes.wrote(write.iter().chain(&more));
@@ -222,8 +224,9 @@ impl Inner {
             Change::None(outcome) => return Ok(Some(Tried::Done(outcome))),
             Change::More => return Ok(None),
         };
-        if let Some(wanted) = self.shortage_by(cost(&after), cost(row)) {
-            return Ok(Some(Tried::NoRoom { wanted }));
+        if let Some(bytes) = self.shortage_by(cost(&after), cost(row)) {
+            let is_anonymous = after.user().is_none();
+            return Ok(Some(Tried::NoRoom(Shortage { bytes, is_anonymous })));
         }
         let before = std::mem::replace(row, after.clone());
         self.account(cost(&before), cost(&after));

@@ -29,11 +29,10 @@ impl Inner {
         let writes: Vec<_> = new
             .map(|(id, record)| Write { id: *id, before: None, after: record.clone() })
             .collect();
-        if let Some(wanted) = self.shortage(writes.iter()) {
-            self.make_room(wanted);
-            if self.shortage(writes.iter()).is_some() {
-                return Err(self.full());
-            }
+        if let Some(wanted) = self.shortage(writes.iter())
+            && (!self.make_room(wanted) || self.shortage(writes.iter()).is_some())
+        {
+            return Err(self.full());
         }
         for (id, record) in &import.records {
             match self.import_one(*id, record)? {
