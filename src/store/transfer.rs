@@ -39,8 +39,8 @@ pub struct Imported {
     pub imported: u64,
     /// Records that were there with the same content.
     pub same: u64,
-    /// Records of sessions that are ended here, by the end of all sessions of their user or of
-    /// everyone's, and that were therefore left out.
+    /// Records of sessions that are over here, since they were ended or renewed, or by the end of all
+    /// sessions of their user or of everyone's, and that were therefore left out.
     pub ended: u64,
     /// IDs whose record here differs, and was kept.
     pub conflicts: Vec<SessionId>,
@@ -91,7 +91,7 @@ pub enum Admission {
     Same,
     /// Another record is there, and is kept.
     Conflict,
-    /// Its session is ended here.
+    /// Its session is over here.
     Ended,
 }
 
@@ -109,8 +109,13 @@ pub fn admit(
     generation: u64,
 ) -> Result<Admission> {
     if let Some(there) = there {
-        let same = is_same(record, there);
-        return Ok(if same { Admission::Same } else { Admission::Conflict });
+        return Ok(if is_same(record, there) {
+            Admission::Same
+        } else if there.mark() != Mark::None && record.mark() == Mark::None {
+            Admission::Ended
+        } else {
+            Admission::Conflict
+        });
     }
     let began = record.authenticated_at().unwrap_or(record.created_at());
     let ended = [endings.everyone, endings.user].into_iter().flatten().any(|end| began <= end.at);
@@ -180,6 +185,14 @@ mod tests {
         let admit = |endings: Endings| admit(&record(0), None, &endings, 9).unwrap();
         assert_eq!(admit(everyone(5, later)), Admission::Ended);
         assert_eq!(admit(everyone(5, AT)), Admission::Ended);
+        let keep = Duration::from_secs(60);
+        let there = record(0).ended(later, EndedBy::Cli, keep, Duration::ZERO).unwrap();
+        let none = Endings::default();
+        let admit_to = |there| super::admit(&record(0), Some(there), &none, 9).unwrap();
+        assert_eq!(admit_to(&there), Admission::Ended);
+        // Here it lives, there it ended: neither is the other's.
+        let ended = super::admit(&there, Some(&record(0)), &none, 9).unwrap();
+        assert_eq!(ended, Admission::Conflict);
         assert!(matches!(admit(everyone(5, before)), Admission::Insert(_)));
     }
 

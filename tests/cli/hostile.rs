@@ -197,6 +197,22 @@ fn sessions_of_a_time_to_come_are_listed_ended_and_purged_like_others() {
     assert_eq!(run(&desk, "list --format ids --db new.redb", "").with_code(0).out, "");
 }
 
+#[test]
+fn an_import_of_what_is_no_export_makes_no_database() {
+    for text in ["", "id,user\n", "\u{1}\u{7}"] {
+        let desk = Desk::new();
+        std::fs::write(desk.file("garbage"), text).unwrap();
+        for (args, input) in
+            [("import - --db new.redb", text), ("import garbage --db new.redb", "")]
+        {
+            let ran = run(&desk, args, input).with_code(1);
+            let why = "error: line 1 cannot be imported: an export begins with a line";
+            assert!(ran.err.starts_with(why), "{text:?}: {}", ran.err);
+            assert!(!desk.file("new.redb").exists());
+        }
+    }
+}
+
 /// What an import refuses, with its line, its code, and what is in the file afterwards.
 #[test]
 fn a_broken_import_is_refused_by_its_line_and_loses_nothing() {
@@ -267,4 +283,35 @@ fn keys_leave_in_a_file_that_is_closed_to_others_and_not_twice_into_one() {
     let before = std::fs::read(desk.file("keys.jsonl")).unwrap();
     run(&desk, "export --with-keys -o keys.jsonl", "").with_code(1);
     assert!(std::fs::read(desk.file("keys.jsonl")).unwrap() == before);
+}
+
+#[test]
+fn a_file_that_is_cut_within_its_header_is_damaged() {
+    let desk = Desk::new();
+    for length in [10, 500, 4095] {
+        let cut = desk.file("cut.redb");
+        std::fs::copy(desk.file("sessions.redb"), &cut).unwrap();
+        std::fs::File::options().write(true).open(&cut).unwrap().set_len(length).unwrap();
+        for verb in ["list", "check", "backup copy.redb", "compact"] {
+            let ran = run(&desk, &format!("{verb} --db cut.redb"), "").with_code(5);
+            assert!(ran.err.contains("truncated"), "{verb} of {length}: {}", ran.err);
+        }
+        assert_eq!(std::fs::metadata(&cut).unwrap().len(), length);
+    }
+}
+
+#[test]
+fn of_several_who_make_a_file_one_does() {
+    let desk = Desk::new();
+    for round in 0..10 {
+        let line = format!("init --db new-{round}.redb");
+        let made = std::thread::scope(|scope| {
+            let desk = &desk;
+            let line = &line;
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(move || run(desk, line, ""))).collect();
+            let all = all.into_iter().map(|one| one.join().unwrap());
+            all.filter(|ran| ran.code() == 0 || !ran.err.contains("exists already")).count()
+        });
+        assert_eq!(made, 1);
+    }
 }

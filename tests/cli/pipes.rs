@@ -90,8 +90,8 @@ fn an_empty_standard_input_is_nothing_to_do_or_a_mistake() {
     assert_eq!(run("expire -").with_code(0).out, "ended 0 sessions\n");
     let nothing = run("inspect --cookie -").with_code(2).err;
     assert!(nothing.starts_with("error: there is nothing on standard input\n"), "{nothing}");
-    let cut = run("import -").with_code(1).err;
-    assert!(cut.starts_with("error: the export is cut: its last line is missing\n"), "{cut}");
+    let none = run("import -").with_code(1).err;
+    assert!(none.starts_with("error: line 1 cannot be imported: an export begins"), "{none}");
     assert_eq!(desk.ids().len(), 8);
 }
 

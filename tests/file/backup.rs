@@ -204,6 +204,8 @@ async fn restoring_asks_keeps_the_former_file_and_revives_what_was_ended() {
     assert_eq!(log[0]["selector"], copy);
 
     tool(&path, &["restore", copy, "--yes", "--expire-all"]).with_code(0);
+    let log = tool(&path, &["log", "--json"]).with_code(0).out;
+    assert!(log.contains(&format!("{copy} --expire-all")), "{log}");
     assert_eq!(state(&path), "ended");
     assert_eq!(names(fixture.dir.path()).len(), 4);
     // Where there is no file yet.

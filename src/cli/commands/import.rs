@@ -39,10 +39,11 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Opens it: before the database, which an import that cannot be read must not make.
-    pub(crate) fn open(args: &ImportArgs, console: &Console<'_>) -> Outcome<Self> {
+    /// Opens it: before the database, which an import that cannot be read, or is none, must not make.
+    pub(crate) fn open(args: &ImportArgs, console: &mut Console<'_>) -> Outcome<Self> {
         let path = args.file.clone();
         if path.as_os_str() == "-" {
+            look_at(console.stdin)?;
             return Ok(Self { file: None, bytes: None, path });
         }
         let file = File::open(&path).map_err(|error| unreadable(&path, &error))?;
@@ -53,7 +54,9 @@ impl Source {
         // What a pipe holds is not known.
         let bytes = meta.is_file().then_some(meta.len());
         let input = Input::new(file, console.signals.clone());
-        Ok(Self { file: Some(BufReader::with_capacity(BUFFER, input)), bytes, path })
+        let mut file = BufReader::with_capacity(BUFFER, input);
+        look_at(&mut file)?;
+        Ok(Self { file: Some(file), bytes, path })
     }
 
     fn unreadable(&self, error: &io::Error) -> Failure {
@@ -62,6 +65,20 @@ impl Source {
             None => console::unreadable(error),
         }
     }
+}
+
+/// Refuses what does not begin as an export does.
+fn look_at(source: &mut dyn BufRead) -> Outcome<()> {
+    // Why it cannot be read, or that it was interrupted, is told where it is read.
+    match source.fill_buf() {
+        Ok(head) if !head.starts_with(b"{") => Err(not_an_export(1, NO_HEAD)),
+        _ => Ok(()),
+    }
+}
+
+fn not_an_export(line: u64, problem: &str) -> Failure {
+    Failure::new(FAILED, format!("line {line} cannot be imported: {problem}"))
+        .next("name a file that `export` wrote")
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
@@ -173,7 +190,7 @@ impl Importing<'_> {
                     Err(format!("it has format {format}; this version reads up to {FORMAT}"))
                 }
             }
-            _ if !self.begun => Err("an export begins with a line `{\"export\":…}`".into()),
+            _ if !self.begun => Err(NO_HEAD.into()),
             Line::Export(_) => Err("an export has one first line".into()),
             Line::Session(session) => match session.to_record() {
                 Ok((id, record)) => {
@@ -224,11 +241,12 @@ impl Importing<'_> {
     }
 
     fn refused(&self, line: u64, problem: &str) -> Failure {
-        let failure = Failure::new(FAILED, format!("line {line} cannot be imported: {problem}"));
         if !self.begun {
-            return failure.next("name a file that `export` wrote");
+            return not_an_export(line, problem);
         }
-        failure.because(format!("what stands before it is done: {}", self.text())).next(GO_ON)
+        Failure::new(FAILED, format!("line {line} cannot be imported: {problem}"))
+            .because(format!("what stands before it is done: {}", self.text()))
+            .next(GO_ON)
     }
 
     fn text(&self) -> String {
@@ -283,6 +301,7 @@ fn age(head: &Head, now: Timestamp) -> Option<Duration> {
     }
 }
 
+const NO_HEAD: &str = "an export begins with a line `{\"export\":…}`";
 const GO_ON: &str = "repeat the command to go on: what is there already is skipped";
 
 /// What serde says, without its idea of a line number.

@@ -1,5 +1,6 @@
 //! `key`: the signing keys, and changing them.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -68,7 +69,8 @@ async fn rotate(
             Some(key) => KeyChange::RotateTo { key, at, retire_after },
             None => KeyChange::Rotate { at, retire_after },
         })
-        .await?;
+        .await
+        .map_err(not_rotated)?;
     console.note(&format!("key {} signs from now on", ring.active().id()));
     Ok(ring)
 }
@@ -99,6 +101,17 @@ async fn retire(
     let ring = ring.map_err(|error| refused(error, id))?;
     console.note(&format!("key {id} is no longer accepted"));
     Ok(ring)
+}
+
+fn not_rotated(error: crate::Error) -> Failure {
+    // A full disk is the error of another.
+    let is_full_ring = error.is_full() && error.source().is_none();
+    let failure = Failure::from(error);
+    if is_full_ring {
+        failure.next("`key list` shows them, `key retire KEY` ends one")
+    } else {
+        failure
+    }
 }
 
 fn refused(error: crate::Error, id: KeyId) -> Failure {

@@ -136,6 +136,9 @@ async fn sorted(
     while kept.peek().is_some() {
         let rows: Vec<_> = kept.by_ref().take(PAGE).collect();
         listing.write(&rows, context.console)?;
+        if work.goes_on().is_break() && kept.peek().is_some() {
+            return Err(interrupted(&work, listing, args));
+        }
     }
     Ok(corrupt)
 }

@@ -30,7 +30,8 @@ pub(crate) fn run(args: &RestoreArgs, context: &mut FileContext<'_, '_>) -> Outc
     })?;
     let question = question(args, copied_at, context);
     confirm(context.console, &question, args.assent.yes)?;
-    let selector = args.file.display().to_string();
+    let expire_all = if args.expire_all { " --expire-all" } else { "" };
+    let selector = format!("{}{expire_all}", args.file.display());
     let note = Note { selector, ..context.note(&args.reason) };
     let restore = |file: &RedbStoreBuilder| file.restore(&args.file, args.expire_all, Some(&note));
     let done = context.carry_out(UNCHANGED, restore)?;

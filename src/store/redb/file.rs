@@ -106,11 +106,14 @@ impl Opener {
     pub(super) fn open(&self, at: Timestamp) -> Result<Database> {
         let exists = self.storage.is_some() || fs::symlink_metadata(&self.path).is_ok();
         match self.missing {
-            Missing::MustCreate if exists => {
-                let message = format!("{} exists already", self.shown());
-                return Err(Error::new(Kind::Invalid, message));
+            Missing::MustCreate if exists => return Err(self.exists()),
+            Missing::Create | Missing::MustCreate if !exists => {
+                // Somebody else may have been first.
+                let is_own = self.create(at)?;
+                if !is_own && self.missing == Missing::MustCreate {
+                    return Err(self.exists());
+                }
             }
-            Missing::Create | Missing::MustCreate if !exists => self.create(at)?,
             _ => {}
         }
         self.open_existing()
@@ -196,6 +199,10 @@ impl Opener {
                 Err(Error::new(Kind::Corrupt, format!("{} is damaged or truncated", self.shown())))
             }
         }
+    }
+
+    fn exists(&self) -> Error {
+        Error::new(Kind::Invalid, format!("{} exists already", self.shown()))
     }
 
     fn io(&self, what: &str, source: std::io::Error) -> Error {

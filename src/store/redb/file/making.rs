@@ -17,8 +17,8 @@ use crate::keyring::KeyRing;
 use crate::store::codec;
 
 impl Opener {
-    /// Makes a complete file and links it to its name. Somebody else's being first is no error.
-    pub(super) fn create(&self, at: Timestamp) -> Result<()> {
+    /// Makes a complete file and links it to its name; whether nobody was first.
+    pub(super) fn create(&self, at: Timestamp) -> Result<bool> {
         let draft = Draft::new(&self.path)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = rustix::fs::open(&draft.0, flags, Mode::RUSR | Mode::WUSR)
@@ -33,9 +33,9 @@ impl Opener {
         initialise(&database, &KeyRing::generate(at)?)?;
         database.close().map_err(failure::before_commit)?;
         match fs::hard_link(&draft.0, &self.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(self.cannot_create(&error)),
-            Ok(()) => self.sync_directory(),
+            Ok(()) => self.sync_directory().map(|()| true),
         }
     }
 

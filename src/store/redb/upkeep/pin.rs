@@ -23,7 +23,7 @@ use super::super::file::{OpenedBy, Opener};
 use super::super::{failure, space};
 use super::progress::Progress;
 use super::view::{Head, View};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 const LEAST_BOUND: u64 = 64 * 1024 * 1024;
 /// How often the file's size is looked at.
@@ -86,9 +86,8 @@ impl Pinned {
                 return Ok(Self { file, head, len, brake, progress, kept });
             }
             if Instant::now() >= until {
-                return Err(Error::unavailable(format!(
-                    "no moment between two commits was met within {wait:?}"
-                )));
+                let message = format!("no moment between two commits was met within {wait:?}");
+                return Err(Error::new(Kind::InUse, message));
             }
             drop(txn);
             std::thread::sleep(Duration::from_micros(50));
@@ -138,7 +137,11 @@ fn len_of(opener: &Opener, file: &File) -> Result<u64> {
 }
 
 fn unreadable(opener: &Opener, error: std::io::Error) -> Error {
-    Error::unavailable(format!("{} cannot be read", opener.path.display())).with_source(error)
+    let path = opener.path.display();
+    if error.kind() == std::io::ErrorKind::UnexpectedEof {
+        return Error::new(Kind::Corrupt, format!("{path} is truncated")).with_source(error);
+    }
+    Error::unavailable(format!("{path} cannot be read")).with_source(error)
 }
 
 /// Bounds the growth of a file while a moment of it is kept.
