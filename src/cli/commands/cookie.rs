@@ -11,6 +11,7 @@ use crate::cli::console::{Console, unreadable};
 use crate::cli::exit::{DONE, Failure, NO_SUCH_SESSION, Outcome};
 use crate::cli::report::{self, SessionRow, escape};
 use crate::cli::time::Instant;
+use crate::cookie::MAX_CANDIDATES;
 use crate::expiry::Timestamp;
 use crate::id::SessionId;
 use crate::keyring::{KeyId, KeyRing, Refusal, SEALED_LEN, Scope, unseal};
@@ -49,6 +50,7 @@ pub(crate) async fn run(source: &str, name: Option<&str>, mut context: Context<'
     for (names, value) in candidates(&input, name)? {
         verdicts.push(judge(context.store, &ring, &names, value).await?);
     }
+    refuse_ambiguous(&mut verdicts);
     write(&verdicts, &mut context)?;
     let live = verdicts.iter().any(|verdict| verdict.reason.is_none());
     Ok(if live { DONE } else { NO_SUCH_SESSION })
@@ -138,6 +140,32 @@ async fn judge(
         session: None,
         reason: Some(explain(refusal, ring, &names.join(" or "))),
     })
+}
+
+/// Of several cookies of one name the application opens the one that opens a live session, if they
+/// are few and it is the only one.
+fn refuse_ambiguous(verdicts: &mut [Verdict]) {
+    let all: Vec<_> = verdicts
+        .iter()
+        .map(|verdict| {
+            let live = verdict.session.as_ref().filter(|_| verdict.reason.is_none());
+            (verdict.name.clone(), live.map(|row| row.id.to_string()))
+        })
+        .collect();
+    for (verdict, (name, id)) in verdicts.iter_mut().zip(&all).filter(|(_, (_, id))| id.is_some()) {
+        let others = || all.iter().filter(|(other, _)| other == name);
+        let count = others().count();
+        if count > MAX_CANDIDATES {
+            verdict.reason = Some(format!(
+                "it comes with {count} cookies of its name, and the application looks at none where \
+                 there are more than {MAX_CANDIDATES}"
+            ));
+        } else if others().any(|(_, other)| other.is_some() && other != id) {
+            let why = "another cookie of its name opens another live session: the application \
+                       opens neither";
+            verdict.reason = Some(why.into());
+        }
+    }
 }
 
 async fn find(store: &dyn SessionStore, id: SessionId, now: Timestamp) -> Outcome<Option<Summary>> {

@@ -100,7 +100,11 @@ async fn write_all(
         work.reach(part_before(&next));
         if work.advance(context.console, page.records.len() as u64).is_break() {
             let done = format!("wrote {}", counted(written.sessions, "session"));
-            return Err(work.stopped(&done, "repeat the command for a whole export"));
+            let failure = work.stopped(&done, "repeat the command for a whole export");
+            return Err(match &args.output {
+                Some(_) => failure.because("the file was removed again"),
+                None => failure,
+            });
         }
         query.after = Some(next);
     }

@@ -26,7 +26,10 @@ pub(crate) fn run(args: &RestoreArgs, context: &mut FileContext<'_, '_>) -> Outc
         if error.is_not_found() {
             return Failure::new(FAILED, format!("there is no backup at {}", args.file.display()));
         }
-        from.explain(error, &context.console.program)
+        let is_corrupt = error.is_corrupt();
+        let failure = from.explain(error, &context.console.program);
+        // Its advice is about the file in use, which is as it was.
+        if is_corrupt { failure.next("nothing was changed; name another backup") } else { failure }
     })?;
     let question = question(args, copied_at, context);
     confirm(context.console, &question, args.assent.yes)?;

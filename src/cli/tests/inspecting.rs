@@ -155,6 +155,39 @@ fn a_good_cookie_of_no_live_session_says_so() {
 }
 
 #[test]
+fn of_several_cookies_those_are_refused_that_the_application_refuses() {
+    let mut browser = Browser::new();
+    let good = browser.cookie("sid");
+    let token = std::mem::replace(&mut browser.token, SessionToken::generate().unwrap());
+    let unknown = browser.cookie("sid");
+    browser.token = SessionToken::generate().unwrap();
+    browser.desk.create_id(*browser.token.id().as_bytes(), None, Draft::default());
+    let second = browser.cookie("sid");
+    let other = browser.cookie("__Host-sid");
+    browser.token = token;
+    let bad = "sid=1; ".repeat(4);
+    let cases = [
+        (format!("sid={good}; sid={good}"), [None, None].to_vec()),
+        (format!("sid={good}; sid={unknown}"), [None, Some("not here")].to_vec()),
+        (format!("sid={good}; __Host-sid={other}"), [None, None].to_vec()),
+        (format!("sid={good}; sid={second}"), [Some("opens neither"); 2].to_vec()),
+        (
+            format!("{bad}sid={good}"),
+            [Some("not in the form"); 4].into_iter().chain([Some("5 cookies")]).collect(),
+        ),
+    ];
+    for (input, reasons) in cases {
+        let (code, verdicts) = browser.judge(&input, "");
+        let opens = reasons.contains(&None);
+        assert_eq!(code, if opens { exit::DONE } else { exit::NO_SUCH_SESSION }, "{verdicts}");
+        for (verdict, reason) in verdicts.as_array().unwrap().iter().zip(reasons) {
+            let said = verdict["reason"].as_str();
+            assert!(said.zip(reason).map_or(said == reason, |(all, part)| all.contains(part)));
+        }
+    }
+}
+
+#[test]
 fn input_without_a_session_cookie_is_no_verdict() {
     let mut desk = Desk::new();
     desk.stdin = "theme=dark; lang=de".into();

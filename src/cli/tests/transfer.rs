@@ -66,11 +66,16 @@ fn an_import_may_be_repeated_and_keeps_what_differs() {
     let report = import(&mut to, &lines).done().json();
     assert_eq!([&report["imported"], &report["same"]], [1, 2]);
     to.end(1);
+    let report = import(&mut to, &lines).done().json();
+    assert_eq!([&report["ended"], &report["conflicts"]], [1, 0]);
+    assert_eq!(to.live(), 1, "the ended session was brought back");
+    let mut changed = Draft::default();
+    changed.changes.set("more", vec![1]).unwrap();
+    to.commit(SessionId::from_bytes([3; 32]), Op::Merge(changed));
     let ran = import(&mut to, &lines);
     assert_eq!(ran.code, exit::FAILED);
     assert_eq!(ran.json()["conflicts"], 1);
-    assert!(ran.err.contains("1 session differ here") && ran.err.contains("0101"), "{}", ran.err);
-    assert_eq!(to.live(), 1, "the ended session was brought back");
+    assert!(ran.err.contains("1 session differ here") && ran.err.contains("0303"), "{}", ran.err);
 }
 
 #[test]

@@ -106,7 +106,7 @@ pub(super) async fn rule_07_an_import_brings_nothing_back(suite: Suite) -> Verdi
     trial.committed(one, logout()).await?;
     trial.store().expire(Selector::user("alice")).await?;
     let done = import(&trial, all.clone()).await?;
-    ensure!((done.imported, done.conflicts.len(), done.same) == (0, 2, 1), "{done:?}");
+    ensure!((done.imported, done.ended, done.same) == (0, 2, 1), "{done:?}");
     trial.absent(one).await?;
     trial.absent(of_alice).await?;
     trial.live(of_bob).await?;
