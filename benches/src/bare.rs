@@ -7,12 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use redb::{
     ConcurrencyMode, Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
     WriteTransaction,
 };
 use tokio::sync::oneshot;
+use twox_hash::XxHash3_64;
 
 use crate::apps::PAYLOAD_BYTES;
 
@@ -27,9 +29,9 @@ pub(crate) type Key = [u8; 32];
 pub(crate) enum Touching {
     /// The rows.
     One,
-    /// The rows, each read, copied and changed in a byte, since nobody who merges a change can write
-    /// a row that it has not read.
-    OneRead,
+    /// The rows, each as any store has to that merges changes: what is there is found, checked and
+    /// copied with the change, and who asked gets what is there then, within a time.
+    OneMerged,
     /// The rows and two indexes.
     All,
 }
@@ -37,8 +39,14 @@ pub(crate) enum Touching {
 struct Write {
     key: Key,
     touching: Touching,
-    done: oneshot::Sender<()>,
+    /// What is merged.
+    change: Box<[u8]>,
+    done: oneshot::Sender<Option<Arc<[u8]>>>,
 }
+
+/// Of a merged row: a checksum, the instant of the last change, how often it was changed.
+const HEADER_BYTES: usize = 24;
+const MOST_WAITED: Duration = Duration::from_secs(5);
 
 /// The loop, and its end of the queue.
 pub(crate) struct Loop {
@@ -56,7 +64,7 @@ impl Loop {
         builder.set_cache_size(cache).set_concurrency_mode(mode);
         let database = Arc::new(builder.create(path).expect("a database"));
         for rows in rows.chunks(10_000) {
-            write(&database, exclusive, rows.iter().map(|key| (*key, Touching::All)));
+            write(&database, exclusive, rows.iter().map(|key| (*key, Touching::All, &[][..])));
         }
         let (sender, receiver) = channel();
         let written = database.clone();
@@ -87,8 +95,17 @@ impl Loop {
     pub(crate) async fn put(&self, key: Key, touching: Touching) {
         let (done, waiting) = oneshot::channel();
         let queue = self.queue.as_ref().expect("open until dropped");
-        queue.send(Write { key, touching, done }).expect("the loop runs");
-        waiting.await.expect("the loop answers");
+        let merges = touching == Touching::OneMerged;
+        let change = if merges { vec![b'p'; PAYLOAD_BYTES - HEADER_BYTES] } else { Vec::new() };
+        let write = Write { key, touching, change: change.into(), done };
+        queue.send(write).expect("the loop runs");
+        if merges {
+            let answer =
+                tokio::time::timeout(MOST_WAITED, waiting).await.expect("an answer in time");
+            answer.expect("the loop answers").expect("a row");
+        } else {
+            waiting.await.expect("the loop answers");
+        }
     }
 }
 
@@ -104,34 +121,47 @@ impl Drop for Loop {
 fn serve(database: &Database, exclusive: bool, queue: &Receiver<Write>) {
     while let Ok(first) = queue.recv() {
         let batch: Vec<Write> = std::iter::once(first).chain(queue.try_iter()).collect();
-        write(database, exclusive, batch.iter().map(|write| (write.key, write.touching)));
-        for write in batch {
-            let _ = write.done.send(());
+        let writes = batch.iter().map(|write| (write.key, write.touching, &*write.change));
+        let answers = write(database, exclusive, writes);
+        for (write, answer) in batch.into_iter().zip(answers) {
+            let _ = write.done.send(answer);
         }
     }
 }
 
-fn write(database: &Database, exclusive: bool, rows: impl Iterator<Item = (Key, Touching)>) {
+fn write<'a>(
+    database: &Database,
+    exclusive: bool,
+    rows: impl Iterator<Item = (Key, Touching, &'a [u8])>,
+) -> Vec<Option<Arc<[u8]>>> {
     let mut transaction = database.begin_write().expect("a transaction");
     // As our store does, so that a crash costs a millisecond and no walk through the file.
     if exclusive {
         transaction.set_quick_repair(true);
     }
-    put_all(&transaction, rows);
+    let answers = put_all(&transaction, rows);
     transaction.commit().expect("a commit");
+    answers
 }
 
-fn put_all(transaction: &WriteTransaction, rows: impl Iterator<Item = (Key, Touching)>) {
+fn put_all<'a>(
+    transaction: &WriteTransaction,
+    rows: impl Iterator<Item = (Key, Touching, &'a [u8])>,
+) -> Vec<Option<Arc<[u8]>>> {
+    let mut answers = Vec::new();
     let value: Arc<[u8]> = Arc::new([b'p'; PAYLOAD_BYTES]);
     let mut table = transaction.open_table(ROWS).expect("rows");
     let mut indexes = None;
-    for (key, touching) in rows {
-        if touching == Touching::OneRead {
-            let mut row = table.get(&key).expect("a read").expect("a row").value().to_vec();
-            row[0] = row[0].wrapping_add(1);
+    for (key, touching, change) in rows {
+        if touching == Touching::OneMerged {
+            let found = table.get(&key).expect("a read").expect("a row");
+            let row = merged(&key, found.value(), change);
+            drop(found);
             table.insert(&key, &*row).expect("an insert");
+            answers.push(Some(row));
             continue;
         }
+        answers.push(None);
         table.insert(&key, &*value).expect("an insert");
         if touching == Touching::All {
             let (deadlines, users) = indexes.get_or_insert_with(|| {
@@ -148,4 +178,24 @@ fn put_all(transaction: &WriteTransaction, rows: impl Iterator<Item = (Key, Touc
             users.insert(&user, ()).expect("an insert");
         }
     }
+    answers
+}
+
+fn merged(key: &Key, row: &[u8], change: &[u8]) -> Arc<[u8]> {
+    let (sum, rest) = row.split_first_chunk().expect("its header");
+    // A row that was put there whole has none.
+    std::hint::black_box(u64::from_le_bytes(*sum) == checksum(key, rest));
+    let field = |place: usize| rest[place..][..8].try_into().map(u64::from_le_bytes);
+    let (seen, count) = (field(0).expect("its length"), field(8).expect("its length"));
+    let mut out = vec![0; 8];
+    out.extend_from_slice(&seen.max(count).to_le_bytes());
+    out.extend_from_slice(&count.wrapping_add(1).to_le_bytes());
+    out.extend_from_slice(change);
+    let sum = checksum(key, &out[8..]);
+    out[..8].copy_from_slice(&sum.to_le_bytes());
+    out.into()
+}
+
+fn checksum(key: &Key, rest: &[u8]) -> u64 {
+    XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(rest), key)
 }

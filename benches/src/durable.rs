@@ -137,20 +137,20 @@ fn against_bare(report: &mut Report, effort: Effort, rows: usize, name: &str, ex
     let clients: &[usize] = effort.pick(&[1, 16, 64, 256, 1024], &[1, 64]);
     let place = format!("{name}, {}", mode(exclusive));
     for &clients in clients {
-        let [mut rounds, mut reading] = [(); 2].map(|()| Rounds::default());
+        let [mut rounds, mut merging] = [(); 2].map(|()| Rounds::default());
         for _ in 0..rounds_wanted {
             let ours = runtime.block_on(pair.updates(clients, time));
             let bare = |touching| runtime.block_on(pair.bare_updates(clients, time, touching));
             rounds.add(ours, bare(Touching::One));
             if clients >= MANY {
-                reading.add(ours, bare(Touching::OneRead));
+                merging.add(ours, bare(Touching::OneMerged));
             }
         }
         let measure = format!("update, {clients} clients, {place}");
         report.add(rounds.row(&measure, "bare redb, one table", "1/s", Goal::AtLeast(0.9)));
         if clients >= MANY {
-            let reference = "the same, reading the row first";
-            report.add(reading.row(measure, reference, "1/s", Goal::Report));
+            let reference = "the same, merging into the row";
+            report.add(merging.row(measure, reference, "1/s", Goal::Report));
         }
     }
     for &clients in clients {

@@ -47,7 +47,12 @@ impl Writer<'_> {
             return Ok(());
         }
         let must_sync = others.iter().any(is_critical);
-        self.write(others, &touches, Batching { must_sync, leaves: RESERVE_PAGES, ..FLUSH })
+        let growth = &self.shared.config.opener.growth;
+        growth.hold(self.limit.holds());
+        let how = Batching { must_sync, leaves: RESERVE_PAGES, ..FLUSH };
+        let written = self.write(others, &touches, how);
+        growth.hold(false);
+        written
     }
 
     /// Commits nothing, which frees what earlier commits have left and nobody reads any more.
