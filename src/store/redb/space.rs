@@ -306,8 +306,12 @@ fn room_end(len: u64, region: u64) -> u64 {
 /// How long redb makes a file of `len` bytes: it doubles the first region, then adds what is left of
 /// one, or one.
 fn leap(len: u64, region: u64) -> u64 {
+    if len < region {
+        return len * 2;
+    }
+    // The header's page is in none.
     let into = (len - PAGE_BYTES as u64) % region;
-    if len < region { len * 2 } else { len.saturating_add(region - into) }
+    len.saturating_add(region - into)
 }
 
 /// Lets the kernel forget what it has of the file: pages that a failed sync could not write are

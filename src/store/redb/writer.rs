@@ -187,12 +187,11 @@ impl Writer<'_> {
     }
 
     fn work(&mut self) -> Result<()> {
+        let most = self.look_for_room()?;
         if self.shared.growth_is_doubtful() {
-            self.look_for_room()?;
             return self.work_sparingly();
         }
         self.no_room_until = None;
-        let most = self.look_for_room()?;
         // What is queued while another process writes joins the batch.
         let (file, txn) = self.begin()?;
         let mut jobs = self.shared.queue.take(most);
