@@ -41,20 +41,19 @@ impl SessionToken {
         Ok(Self::from_bytes(bytes))
     }
 
-    /// A new token in the same shard.
-    pub fn renewed(&self) -> Result<Self> {
-        let mut bytes = self.0;
+    /// A new token in the shard of this session, for the one it is renewed to.
+    ///
+    /// Fails as [`generate`](Self::generate) does.
+    pub fn in_shard_of(id: &SessionId) -> Result<Self> {
+        let mut bytes = [0; Self::LEN];
+        bytes[..SHARD_BYTES].copy_from_slice(&id.0[..SHARD_BYTES]);
         fill_token(&mut bytes[SHARD_BYTES..])?;
         Ok(Self::from_bytes(bytes))
     }
 
     /// The ID under which the session of this token is stored.
     pub fn id(&self) -> SessionId {
-        let digest = hash_secret(&self.0);
-        let mut id = [0; SessionId::LEN];
-        id[..SHARD_BYTES].copy_from_slice(&self.0[..SHARD_BYTES]);
-        id[SHARD_BYTES..].copy_from_slice(&digest[..SessionId::LEN - SHARD_BYTES]);
-        SessionId(id)
+        SessionId::of_token(|bytes| *bytes = self.0).0
     }
 
     /// The token's bytes, for a cookie and nothing else.
@@ -71,7 +70,16 @@ impl SessionToken {
     /// A token that comes in with a cookie: `read` fills its bytes, or says that there is none.
     pub(crate) fn read(read: impl FnOnce(&mut [u8; Self::LEN]) -> bool) -> Option<Self> {
         let mut token = Self([0; Self::LEN]);
-        (read(&mut token.0) && token.0.iter().any(|&byte| byte != 0)).then_some(token)
+        Self::read_into(&mut token.0, read).then_some(token)
+    }
+
+    /// Of zeros is what comes out of a generator that does not work.
+    #[inline]
+    fn read_into(
+        bytes: &mut [u8; Self::LEN],
+        read: impl FnOnce(&mut [u8; Self::LEN]) -> bool,
+    ) -> bool {
+        read(bytes) && bytes.iter().fold(0, |seen, byte| seen | byte) != 0
     }
 }
 
@@ -118,6 +126,29 @@ impl SessionId {
     /// Its bytes.
     pub const fn as_bytes(&self) -> &[u8; Self::LEN] {
         &self.0
+    }
+
+    /// The ID of the token that [`SessionToken::read`] would make of the same, which is nowhere but
+    /// where it is hashed.
+    #[inline]
+    pub(crate) fn read_token(
+        read: impl FnOnce(&mut [u8; SessionToken::LEN]) -> bool,
+    ) -> Option<Self> {
+        let (id, is_token) = Self::of_token(|bytes| SessionToken::read_into(bytes, read));
+        is_token.then_some(id)
+    }
+
+    /// The ID of the token that `write` writes, and its answer.
+    #[inline]
+    fn of_token<T>(write: impl FnOnce(&mut [u8; SessionToken::LEN]) -> T) -> (Self, T) {
+        let mut id = [0; Self::LEN];
+        let (digest, written) = hash_secret(|bytes| {
+            let written = write(bytes);
+            id[..SHARD_BYTES].copy_from_slice(&bytes[..SHARD_BYTES]);
+            written
+        });
+        id[SHARD_BYTES..].copy_from_slice(&digest[..Self::LEN - SHARD_BYTES]);
+        (Self(id), written)
     }
 }
 
@@ -224,7 +255,7 @@ mod tests {
         let store = MemoryStore::new().unwrap();
         fail();
         assert!(SessionToken::generate().unwrap_err().is_unavailable());
-        assert!(token.renewed().unwrap_err().is_unavailable());
+        assert!(SessionToken::in_shard_of(&token.id()).unwrap_err().is_unavailable());
         assert!(Key::generate().unwrap_err().is_unavailable());
         assert!(KeyRing::generate(at).unwrap_err().is_unavailable());
         assert!(ring.rotated(at, Duration::ZERO).unwrap_err().is_unavailable());

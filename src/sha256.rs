@@ -28,13 +28,21 @@ pub(crate) fn finish<const N: usize>(state: &mut State, tail: &[u8; N], len: usi
     compress256(state, &[last_block(tail, len)]);
 }
 
-/// The hash of a secret, of which no copy is left behind.
-pub(crate) fn hash_secret<const N: usize>(secret: &[u8; N]) -> [u8; 32] {
+/// The hash of a secret that `write` writes where it is hashed, and its answer. No copy is left
+/// behind.
+#[inline]
+pub(crate) fn hash_secret<const N: usize, T>(
+    write: impl FnOnce(&mut [u8; N]) -> T,
+) -> ([u8; 32], T) {
     let mut state = START;
-    let mut block = last_block(secret, N);
+    let mut block = last_block(&[0; N], N);
+    let Some(secret) = block.first_chunk_mut() else {
+        unreachable!("`last_block` has room for it");
+    };
+    let written = write(secret);
     compress256(&mut state, &[block]);
     block[..N].zeroize();
-    bytes(&state)
+    (bytes(&state), written)
 }
 
 #[inline]
@@ -64,9 +72,13 @@ mod tests {
 
     #[test]
     fn it_is_sha_256() {
-        assert_eq!(hash_secret(b"")[..], Sha256::digest(b"")[..]);
-        assert_eq!(hash_secret(b"abc")[..], Sha256::digest(b"abc")[..]);
-        assert_eq!(hash_secret(&[7; 34])[..], Sha256::digest([7; 34])[..]);
-        assert_eq!(hash_secret(&[9; MAX_TAIL])[..], Sha256::digest([9; MAX_TAIL])[..]);
+        fn hashes<const N: usize>(bytes: &[u8; N]) {
+            let (hash, written) = hash_secret(|secret| *secret = *bytes);
+            assert_eq!((hash[..].to_vec(), written), (Sha256::digest(bytes).to_vec(), ()));
+        }
+        hashes(b"");
+        hashes(b"abc");
+        hashes(&[7; 34]);
+        hashes(&[9; MAX_TAIL]);
     }
 }

@@ -11,4 +11,4 @@ mod tests;
 
 pub use options::{CookieOptions, CookieOptionsBuilder, SameSite};
 
-pub(crate) use parse::{Candidates, MAX_CANDIDATES, candidates};
+pub(crate) use parse::{Candidates, MAX_CANDIDATES, Sole, candidates, sole};

@@ -84,6 +84,35 @@ pub(crate) fn candidates<'a>(
     if seen > MAX_CANDIDATES { Candidates::TooMany } else { Candidates::Found(found) }
 }
 
+/// What nearly every request has: no such cookie, or one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sole<'a> {
+    Nothing,
+    Value(&'a [u8]),
+    /// It takes [`candidates`] to tell.
+    Unclear,
+}
+
+/// The same as [`candidates`], without room for more than one.
+#[inline]
+pub(crate) fn sole<'a>(headers: impl Iterator<Item = &'a [u8]>, name: &str) -> Sole<'a> {
+    let mut sole = Sole::Nothing;
+    let mut bytes = 0_usize;
+    for header in headers {
+        bytes = bytes.saturating_add(header.len());
+        if bytes > MAX_HEADER_BYTES {
+            return Sole::Unclear;
+        }
+        for value in values(header, name.as_bytes()) {
+            if sole != Sole::Nothing {
+                return Sole::Unclear;
+            }
+            sole = Sole::Value(value);
+        }
+    }
+    sole
+}
+
 /// A name has no `=` in it, so that what follows it is the first one, if the pair is of this name.
 /// A pair without `=` is a value without a name.
 #[inline]

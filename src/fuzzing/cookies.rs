@@ -6,10 +6,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use crate::cookie::{Candidates, candidates};
+use crate::cookie::{Candidates, Sole, candidates, sole};
 use crate::expiry::Timestamp;
 use crate::id::SessionToken;
-use crate::keyring::{Key, KeyRing, Refusal, Scope, seal, sign, unseal};
+use crate::keyring::{Key, KeyRing, Refusal, Scope, seal, sign, token_in, unseal};
 use crate::signer::TimedSigner;
 
 const NAME: &str = "sid";
@@ -24,6 +24,11 @@ pub(super) fn header(input: &[u8]) {
         Candidates::TooLarge => Err("too large"),
     };
     assert_eq!(found, expected(&headers));
+    match (sole(headers.iter().copied(), NAME), found.as_deref()) {
+        (Sole::Nothing, Ok([])) | (Sole::Unclear, Ok([_, ..]) | Err(_)) => {}
+        (Sole::Value(value), Ok([only])) => assert_eq!(value, *only),
+        (sole, found) => panic!("{sole:?} of {found:?}"),
+    }
     for value in found.unwrap_or_default() {
         assert!(unseal(&RING, &SCOPE, value, NOW).is_err(), "nobody signed {value:?}");
     }
@@ -81,7 +86,9 @@ pub(super) fn signed_value(input: &[u8]) {
     let signed = sign(&KEY, &SCOPE, input);
     match unseal(&RING, &SCOPE, &signed, NOW) {
         Ok(unsealed) => {
-            assert_eq!(seal(&RING, &SCOPE, &unsealed.token).as_bytes(), signed, "one spelling");
+            let token = token_in(&signed).expect("it was unsealed");
+            assert_eq!(seal(&RING, &SCOPE, &token).as_bytes(), signed, "one spelling");
+            assert_eq!(unsealed.id, token.id());
             assert_eq!(unsealed.key, KEY.id());
             assert!(is_canonical(input), "{}", String::from_utf8_lossy(input));
         }

@@ -22,7 +22,7 @@ pub(crate) use key::MAC_BYTES;
 pub(crate) use scope::Scope;
 #[cfg(any(test, fuzzing))]
 pub(crate) use seal::sign;
-pub(crate) use seal::{Refusal, SEALED_LEN, Unsealed, seal, unseal};
+pub(crate) use seal::{Refusal, SEALED_LEN, Unsealed, seal, token_in, unseal};
 
 /// The MAC that `text` spells in the one canonical way, if any.
 pub(crate) fn decode_mac(text: &[u8]) -> Option<[u8; MAC_BYTES]> {

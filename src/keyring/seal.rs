@@ -24,7 +24,7 @@ use super::ring::KeyRing;
 use super::scope::Scope;
 use super::text::{self, text_len};
 use crate::expiry::Timestamp;
-use crate::id::SessionToken;
+use crate::id::{SessionId, SessionToken};
 
 pub(super) const VERSION: &[u8] = b"1.";
 const KEY_ID_START: usize = VERSION.len();
@@ -33,14 +33,16 @@ pub(super) const TOKEN_START: usize = KEY_ID_END + 1;
 const TOKEN_TEXT: usize = text_len(SessionToken::LEN);
 const TOKEN_END: usize = TOKEN_START + TOKEN_TEXT;
 const MAC_START: usize = TOKEN_END + 1;
+const MAC_TEXT: usize = text_len(MAC_BYTES);
 
 /// Length of every sealed token, in bytes.
-pub(crate) const SEALED_LEN: usize = MAC_START + text_len(MAC_BYTES);
+pub(crate) const SEALED_LEN: usize = MAC_START + MAC_TEXT;
 
-/// A token whose signature was found right.
-#[derive(Debug, PartialEq, Eq)]
+/// What a value says whose signature was found right. The token itself is wiped by then: hardly
+/// any request needs more of it than the ID; see [`token_in`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unsealed {
-    pub(crate) token: SessionToken,
+    pub(crate) id: SessionId,
     pub(crate) key: KeyId,
     /// False if the value should be sealed again, with the active key.
     pub(crate) signed_by_active: bool,
@@ -61,7 +63,7 @@ pub(crate) enum Refusal {
 pub(crate) fn seal(ring: &KeyRing, scope: &Scope, token: &SessionToken) -> String {
     let key = ring.active();
     let text: Zeroizing<[u8; TOKEN_TEXT]> = Zeroizing::new(text::encode(token.expose()));
-    let mac: [u8; text_len(MAC_BYTES)] = text::encode(&key.mac_of_token(scope, &text));
+    let mac: [u8; MAC_TEXT] = text::encode(&key.mac_of_token(scope, &text));
     // Built in place: a string that grows would leave the token behind in freed memory.
     let mut value = Vec::with_capacity(SEALED_LEN);
     for part in [VERSION, key.id_text().as_bytes(), b".", &text[..], b".", &mac] {
@@ -78,58 +80,80 @@ pub(crate) fn sign(key: &Key, scope: &Scope, text: &[u8]) -> Vec<u8> {
     [text, b".", BASE64_URL_SAFE_NO_PAD.encode(mac).as_bytes()].concat()
 }
 
-/// The token in `value`, if one of the ring's keys signed it for `scope` and still verifies at
-/// `at`.
+/// What `value` says, if one of the ring's keys signed it for `scope` and still verifies at `at`.
 pub(crate) fn unseal(
     ring: &KeyRing,
     scope: &Scope,
     value: &[u8],
     at: Timestamp,
 ) -> Result<Unsealed, Refusal> {
-    let Parts { key_text, token_text, token, mac } = parse(value).ok_or(Refusal::Malformed)?;
-    let is_named = |key: &&Key| key.id_text().as_bytes() == key_text;
+    let parts = Parts::of(value).ok_or(Refusal::Malformed)?;
+    let is_named = |key: &&Key| key.id_text().as_bytes() == parts.key;
     let Some(key) = ring.keys().find(is_named).filter(|key| key.verifies_at(at)) else {
-        return Err(KeyId::from_text(key_text).map_or(Refusal::Malformed, Refusal::UnknownKey));
+        let unknown = KeyId::from_text(parts.key).map(Refusal::UnknownKey);
+        return Err(unknown.filter(|_| parts.are_spelt()).unwrap_or(Refusal::Malformed));
     };
-    if !is_same(&key.mac_of_token(scope, token_text), &mac) {
-        return Err(Refusal::BadSignature);
+    if !is_same(&text::encode(&key.mac_of_token(scope, parts.token)), parts.mac) {
+        return Err(if parts.are_spelt() { Refusal::BadSignature } else { Refusal::Malformed });
     }
     #[cfg(fastsession_leaks)]
-    crate::leaks::secret(token.expose());
-    let signed_by_active = key.id() == ring.active().id();
-    Ok(Unsealed { token, key: key.id(), signed_by_active })
+    crate::leaks::secret(parts.token().as_ref().map_or(&[], |token| token.expose()));
+    let id = SessionId::read_token(|bytes| text::decode(parts.token, bytes));
+    let id = id.ok_or(Refusal::Malformed)?;
+    Ok(Unsealed { id, key: key.id(), signed_by_active: key.id() == ring.active().id() })
+}
+
+/// The token in `value`, whoever signed it: for values that [`unseal`] accepted before.
+pub(crate) fn token_in(value: &[u8]) -> Option<SessionToken> {
+    Parts::of(value)?.token()
 }
 
 /// Takes the same time wherever they differ: all bytes are compared, eight at a time.
-fn is_same(left: &[u8; MAC_BYTES], right: &[u8; MAC_BYTES]) -> bool {
-    let words = |mac: &[u8; MAC_BYTES]| {
-        let (words, _) = mac.as_chunks();
-        [0, 1, 2, 3].map(|i| u64::from_ne_bytes(words[i]))
+fn is_same(left: &[u8; MAC_TEXT], right: &[u8; MAC_TEXT]) -> bool {
+    let differences = |left: &[u8], right: &[u8]| {
+        let (left, right) = (left.as_chunks().0.iter(), right.as_chunks().0.iter());
+        left.zip(right).fold(0, |seen, (left, right)| {
+            seen | (u64::from_ne_bytes(*left) ^ u64::from_ne_bytes(*right))
+        })
     };
-    words(left)[..].ct_eq(&words(right)[..]).into()
+    // The last eight once more: their number is none of whole words.
+    let last = MAC_TEXT - 8;
+    let seen = differences(left, right) | differences(&left[last..], &right[last..]);
+    seen.ct_eq(&0).into()
 }
 
+/// The texts between the separators.
 struct Parts<'a> {
-    key_text: &'a [u8],
-    token_text: &'a [u8; TOKEN_TEXT],
-    token: SessionToken,
-    mac: [u8; MAC_BYTES],
+    key: &'a [u8],
+    token: &'a [u8; TOKEN_TEXT],
+    mac: &'a [u8; MAC_TEXT],
 }
 
-/// The form alone decides what is signed before the token: version, key ID and separators. The key
-/// ID is found in the ring as it is spelt.
-#[inline]
-fn parse(value: &[u8]) -> Option<Parts<'_>> {
-    let separated = value.len() == SEALED_LEN
-        && value.starts_with(VERSION)
-        && value[KEY_ID_END] == b'.'
-        && value[TOKEN_END] == b'.';
-    if !separated {
-        return None;
+impl<'a> Parts<'a> {
+    /// The form alone decides what is signed before the token: version, key ID and separators. The
+    /// key ID is found in the ring as it is spelt, and the MAC compared as it has to be spelt.
+    #[inline]
+    fn of(value: &'a [u8]) -> Option<Self> {
+        let separated = value.len() == SEALED_LEN
+            && value.starts_with(VERSION)
+            && value[KEY_ID_END] == b'.'
+            && value[TOKEN_END] == b'.';
+        if !separated {
+            return None;
+        }
+        Some(Self {
+            key: &value[KEY_ID_START..KEY_ID_END],
+            token: value[TOKEN_START..].first_chunk()?,
+            mac: value[MAC_START..].first_chunk()?,
+        })
     }
-    let key_text = &value[KEY_ID_START..KEY_ID_END];
-    let token_text = value[TOKEN_START..].first_chunk()?;
-    let token = SessionToken::read(|bytes| text::decode(token_text, bytes))?;
-    let mac = decode_mac(&value[MAC_START..])?;
-    Some(Parts { key_text, token_text, token, mac })
+
+    fn token(&self) -> Option<SessionToken> {
+        SessionToken::read(|bytes| text::decode(self.token, bytes))
+    }
+
+    /// Whether token and MAC are spelt as some token and MAC are.
+    fn are_spelt(&self) -> bool {
+        self.token().is_some() && decode_mac(self.mac).is_some()
+    }
 }

@@ -9,10 +9,10 @@
 //! knows it, and the MAC, compared in constant time, decides.
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-/// Greater than every value.
-const INVALID: u8 = 0xff;
+/// No character of the alphabet: all its bits are set, and stay so however it is widened.
+const INVALID: i8 = -1;
 
-const VALUES: [u8; 256] = {
+const VALUES: [i8; 256] = {
     let mut values = [INVALID; 256];
     let mut value = 0;
     while value < 64 {
@@ -50,11 +50,12 @@ pub(super) fn encode<const N: usize, const T: usize>(bytes: &[u8; N]) -> [u8; T]
 #[inline]
 pub(super) fn decode<const N: usize, const T: usize>(text: &[u8; T], bytes: &mut [u8; N]) -> bool {
     const { assert!(T == text_len(N), "`T` is the length of the text") };
+    // Its sign is that of a character which is none.
     let mut seen = 0;
     let mut read = |quad: [u8; 4]| {
-        let [a, b, c, d] = quad.map(|character| VALUES[usize::from(character)]);
-        seen |= a | b | c | d;
-        let bits = u32::from(a) << 18 | u32::from(b) << 12 | u32::from(c) << 6 | u32::from(d);
+        let value = |place: usize| i32::from(VALUES[usize::from(quad[place])]);
+        let bits = ((value(0) << 6 | value(1)) << 6 | value(2)) << 6 | value(3);
+        seen |= bits;
         let [_, triple @ ..] = bits.to_be_bytes();
         triple
     };
@@ -68,7 +69,7 @@ pub(super) fn decode<const N: usize, const T: usize>(text: &[u8; T], bytes: &mut
     last.copy_from_slice(&decoded[..last.len()]);
     // The bits of the last character that belong to no byte.
     let is_canonical = decoded[last.len()..].iter().all(|&byte| byte == 0);
-    is_canonical && seen < 64
+    is_canonical && seen >= 0
 }
 
 #[cfg(test)]

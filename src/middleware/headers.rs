@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use axum_core::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, COOKIE, Entry, ORIGIN, REFERER, SET_COOKIE, VARY};
+use http::header::{CACHE_CONTROL, COOKIE, ORIGIN, REFERER, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::layer::ErrorHook;
@@ -109,12 +109,13 @@ pub(super) fn claims_plain_http(headers: &HeaderMap) -> bool {
 }
 
 fn vary_by(headers: &mut HeaderMap, carrier: &HeaderName) {
-    match headers.entry(VARY) {
-        Entry::Vacant(place) => drop(place.insert(HeaderValue::from(carrier.clone()))),
-        Entry::Occupied(mut values) => {
-            if !values.iter().any(|value| names(value, carrier)) {
-                values.append(HeaderValue::from(carrier.clone()));
-            }
+    let had_some = headers.append(VARY, HeaderValue::from(carrier.clone()));
+    if had_some {
+        let mut before: Vec<_> = headers.get_all(VARY).iter().cloned().collect();
+        before.pop();
+        if before.iter().any(|value| names(value, carrier)) {
+            headers.remove(VARY);
+            headers.extend(before.into_iter().map(|value| (VARY, value)));
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::varint;
+use smallvec::SmallVec;
+
+use super::{Buffer, varint};
 use crate::error::{Error, Kind, Result};
 
 /// Longest key, in bytes.
@@ -97,23 +99,47 @@ fn split_entry(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 pub struct Changes {
     clear: bool,
     /// In order of key, `None` if there are none. Shared by copies, of which every commit is one.
-    entries: Option<Arc<Vec<Entry>>>,
+    entries: Option<Arc<SmallVec<[Entry; 1]>>>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
 struct Entry {
-    key: Box<str>,
-    /// `None` removes.
-    value: Option<Vec<u8>>,
+    /// The value, then the key: whoever encodes a value nearly always leaves room for it.
+    bytes: Vec<u8>,
+    key_start: usize,
+    /// There is no value.
+    removes: bool,
 }
 
 impl Entry {
+    /// `None` removes.
+    fn new(key: &str, value: Option<Vec<u8>>) -> Self {
+        let removes = value.is_none();
+        let mut bytes = value.unwrap_or_default();
+        let key_start = bytes.len();
+        bytes.extend_from_slice(key.as_bytes());
+        Self { bytes, key_start, removes }
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.bytes[self.key_start..]
+    }
+
+    fn key_text(&self) -> &str {
+        // Put there as text.
+        std::str::from_utf8(self.key()).unwrap_or_default()
+    }
+
+    fn value(&self) -> Option<&[u8]> {
+        (!self.removes).then(|| &self.bytes[..self.key_start])
+    }
+
     /// Appends it as it is stored, unless it removes.
-    fn push_to(&self, out: &mut Vec<u8>) {
-        let Some(value) = &self.value else { return };
+    fn push_to(&self, out: &mut Buffer) {
+        let Some(value) = self.value() else { return };
         // Keys and values are bounded when they enter `Changes`.
-        varint::push(out, u32::try_from(self.key.len()).unwrap_or(u32::MAX));
-        out.extend_from_slice(self.key.as_bytes());
+        varint::push(out, u32::try_from(self.key().len()).unwrap_or(u32::MAX));
+        out.extend_from_slice(self.key());
         varint::push(out, u32::try_from(value.len()).unwrap_or(u32::MAX));
         out.extend_from_slice(value);
     }
@@ -143,21 +169,26 @@ impl Changes {
     }
 
     fn put(&mut self, key: &str, value: Option<Vec<u8>>) {
-        let place = self.place(key);
-        let entries = Arc::make_mut(self.entries.get_or_insert_default());
+        let (place, entry) = (self.place(key), Entry::new(key, value));
+        let Some(entries) = &mut self.entries else {
+            // Most requests change one key.
+            self.entries = Some(Arc::new([entry].into()));
+            return;
+        };
+        let entries = Arc::make_mut(entries);
         match place {
-            Ok(place) => entries[place].value = value,
-            Err(place) => entries.insert(place, Entry { key: key.into(), value }),
+            Ok(place) => entries[place] = entry,
+            Err(place) => entries.insert(place, entry),
         }
     }
 
     fn entries(&self) -> &[Entry] {
-        self.entries.as_deref().map_or(&[], Vec::as_slice)
+        self.entries.as_deref().map_or(&[], SmallVec::as_slice)
     }
 
     /// Where `key` is, or where it would have to be.
     fn place(&self, key: &str) -> std::result::Result<usize, usize> {
-        self.entries().binary_search_by(|entry| (*entry.key).cmp(key))
+        self.entries().binary_search_by(|entry| entry.key().cmp(key.as_bytes()))
     }
 
     /// Removes `key`.
@@ -188,14 +219,14 @@ impl Changes {
     /// What these changes say of `key`: `None` nothing, `Some(None)` removed.
     pub fn get(&self, key: &str) -> Option<Option<&[u8]>> {
         match self.place(key) {
-            Ok(place) => Some(self.entries()[place].value.as_deref()),
+            Ok(place) => Some(self.entries()[place].value()),
             Err(_) => self.clear.then_some(None),
         }
     }
 
     /// Keys set (`Some`) or removed (`None`), in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
-        self.entries().iter().map(|entry| (&*entry.key, entry.value.as_deref()))
+        self.entries().iter().map(|entry| (entry.key_text(), entry.value()))
     }
 
     /// Forgets what these changes say of `key`.
@@ -213,9 +244,9 @@ impl Changes {
             return;
         }
         self.clear = false;
-        for Entry { key, value } in committed.entries() {
+        for (key, value) in committed.iter() {
             match self.place(key) {
-                Ok(place) if self.entries()[place].value == *value => self.forget(key),
+                Ok(place) if self.entries()[place].value() == value => self.forget(key),
                 // Removed meanwhile, when it was not known to be stored.
                 Err(_) if value.is_some() => self.put(key, None),
                 _ => {}
@@ -225,28 +256,26 @@ impl Changes {
 
     /// The packed data after these changes to `before`.
     pub fn apply(&self, before: Data<'_>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.most_bytes(before));
+        let mut out = Buffer::with_capacity(self.most_bytes(before));
         self.apply_to(before, &mut out);
-        out
+        out.into_vec()
     }
 
     /// No fewer bytes than these changes make of `before`.
     pub(super) fn most_bytes(&self, before: Data<'_>) -> usize {
-        let added = |(key, value): (&str, Option<&[u8]>)| {
-            ENTRY_BYTES + key.len() + value.map_or(0, <[u8]>::len)
-        };
-        before.as_bytes().len() + self.iter().map(added).sum::<usize>()
+        let added = |entry: &Entry| ENTRY_BYTES + entry.bytes.len();
+        before.as_bytes().len() + self.entries().iter().map(added).sum::<usize>()
     }
 
     /// Appends the packed data after these changes to `before`.
-    pub(super) fn apply_to(&self, before: Data<'_>, out: &mut Vec<u8>) {
+    pub(super) fn apply_to(&self, before: Data<'_>, out: &mut Buffer) {
         let before = if self.clear { Data::EMPTY } else { before };
         let mut changed = self.entries();
         let mut rest = before.as_bytes();
         while let Some((key, _, after)) = split_entry(rest) {
             let (stored, mut is_changed) = (&rest[..rest.len() - after.len()], false);
             while let Some((new, others)) = changed.split_first()
-                && let order = new.key.as_bytes().cmp(key)
+                && let order = new.key().cmp(key)
                 && order.is_le()
             {
                 new.push_to(out);

@@ -122,11 +122,10 @@ pub(super) fn touch(bytes: &mut [u8], record: &Record, at: Timestamp) -> bool {
     if is_wide(bytes) || record.mark() != Mark::None {
         return false;
     }
-    let until = record.expires_after(at);
     let Some(seen) = bits::<5>(at.as_millis().checked_sub(record.created_at().as_millis())) else {
         return false;
     };
-    let Some(less) = bucket_less(record.bucket(), until) else { return false };
+    let Some(less) = bucket_less(record.bucket(), record.expires_after(at)) else { return false };
     bytes[8..13].copy_from_slice(&seen);
     bytes[21..23].copy_from_slice(&less);
     true
@@ -135,9 +134,9 @@ pub(super) fn touch(bytes: &mut [u8], record: &Record, at: Timestamp) -> bool {
 /// The same of a commit at `at`, which counts as one more. False, too, if the record was to be
 /// filed anew.
 pub(super) fn commit(bytes: &mut [u8], record: &Record, at: Timestamp) -> bool {
-    let at = at.max(record.last_seen_at());
     let Some(version) = bits::<3>(i64::try_from(record.version() + 1).ok()) else { return false };
-    if !touch(bytes, record, at) || i16::from_le_bytes([bytes[21], bytes[22]]) > 0 {
+    let is_touched = at <= record.last_seen_at() || touch(bytes, record, at);
+    if !is_touched || i16::from_le_bytes([bytes[21], bytes[22]]) > 0 {
         return false;
     }
     bytes[23..26].copy_from_slice(&version);
@@ -151,9 +150,11 @@ fn bucket_less(bucket: u32, until: Timestamp) -> Option<[u8; 2]> {
 
 /// The low `N` bytes of a number that has no others.
 fn bits<const N: usize>(value: Option<i64>) -> Option<[u8; N]> {
-    let bytes = u64::try_from(value?).ok()?.to_le_bytes();
-    let (low, high) = bytes.split_first_chunk::<N>()?;
-    high.iter().all(|byte| *byte == 0).then_some(*low)
+    let value = u64::try_from(value?).ok()?;
+    if value >> (8 * N) != 0 {
+        return None;
+    }
+    value.to_le_bytes().first_chunk().copied()
 }
 
 impl Header {

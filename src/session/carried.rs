@@ -1,6 +1,6 @@
 //! What a request carried, before anybody looks at it.
 
-use crate::cookie::{Candidates, candidates};
+use crate::cookie::{Candidates, Sole, candidates, sole};
 
 /// One header as it came in. Cloning is a reference count.
 #[cfg(feature = "axum")]
@@ -32,10 +32,6 @@ impl Carried {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        matches!(self, Self::Nothing)
-    }
-
     fn as_slice(&self) -> &[Raw] {
         match self {
             Self::Nothing => &[],
@@ -47,6 +43,12 @@ impl Carried {
     /// The values of the cookies named `name`, where the lines are cookies.
     pub(crate) fn cookies(&self, name: &str) -> Candidates<'_> {
         candidates(self.as_slice().iter().map(AsRef::as_ref), name)
+    }
+
+    /// The same, if there is one at most, and nothing to decide.
+    #[inline]
+    pub(crate) fn sole_cookie(&self, name: &str) -> Sole<'_> {
+        sole(self.as_slice().iter().map(AsRef::as_ref), name)
     }
 
     /// The value, where a line is the token and nothing else.

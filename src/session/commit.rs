@@ -96,7 +96,7 @@ impl Inner {
 
     /// The carried cookie, signed anew with the active key.
     pub(crate) async fn own_cookie(&self) -> Result<Option<String>> {
-        let token = self.state().live.as_ref().and_then(|live| live.token.clone());
+        let token = self.known.lock().token(&self.shared);
         match token {
             Some(token) => self.seal(&token).await.map(Some),
             None => Ok(None),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::commit::Head;
-use super::load::{Found, Sought};
+use super::load::{Conclusion, Sought};
 use super::shared::{Shared, broken_contract};
 use super::state::{CookieDue, Lost, State};
 use super::{Inner, Known};
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::id::{SessionId, SessionToken};
 use crate::keyring::seal;
 use crate::origin::Origin;
-use crate::store::{Answer, Draft, Freshness, Loaded, Op, Outcome};
+use crate::store::{Answer, Draft, Freshness, Op, Outcome};
 
 /// A store that takes longer to say that it does not know is not asked twice: the client waits.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -69,8 +69,12 @@ impl Inner {
 
     fn finish_beside_others(&self, closed: Closed) -> Finished {
         let Ok(_turn) = self.turn.try_lock() else { return Finished::NotNow };
-        match close_now(&self.shared, &mut self.state(), closed) {
-            Some(closing) => Finished::Closed(closing),
+        let mut known = self.known.lock();
+        match close_now(&self.shared, known.state(), closed) {
+            Some(closing) => {
+                known.let_go();
+                Finished::Closed(closing)
+            }
             None => Finished::NotNow,
         }
     }
@@ -105,7 +109,9 @@ impl Inner {
         if error.is_none() {
             self.resign().await;
         }
-        let closing = close(&self.shared, &mut self.state(), closed);
+        let mut known = self.known.lock();
+        let closing = close(&self.shared, known.state(), closed);
+        known.let_go();
         Closing { error, ..closing }
     }
 
@@ -170,7 +176,7 @@ enum Of {
     /// The one that was loaded.
     Loaded,
     /// The one of the request's cookie, which the commit's answer brings.
-    Unseen(Found),
+    Unseen(SessionId),
     /// One that is new with it.
     New { id: SessionId, token: SessionToken, cookie: String },
 }
@@ -210,9 +216,9 @@ fn ask(shared: &Shared, known: &mut Known, closed: Closed) -> Option<Asked> {
             Sought::Found(found) if found.is_current() => {
                 let op = Op::MergeUnseen { realm, draft };
                 let answer = shared.ask_at(found.at, found.id, op);
-                return Some(Asked { answer, of: Of::Unseen(found) });
+                return Some(Asked { answer, of: Of::Unseen(found.id) });
             }
-            Sought::Nothing(conclusion) => known.install(shared, conclusion),
+            Sought::Nothing => known.install(shared, Conclusion::NOTHING),
             _ => return None,
         }
     }
@@ -235,39 +241,36 @@ fn close_answered(
     answered: Result<Outcome>,
     closed: Closed,
 ) -> Option<Closing> {
-    let committed = match (answered, of) {
-        (Ok(Outcome::Committed(record)), Of::Loaded) => {
+    let committed = match answered {
+        Ok(Outcome::Committed(record)) => {
             let state = known.state();
             state.draft = Draft::default();
-            if let Some(live) = &mut state.live {
-                live.record = record;
+            match of {
+                // Nobody is left who could ask for the session.
+                Of::Unseen(id) => shared.tell_origin(Origin::Restored, Some(&id)),
+                Of::New { id, token, cookie } => state.install_new(id, token, record, cookie, None),
+                Of::Loaded => {
+                    if let Some(live) = &mut state.live {
+                        live.record = record;
+                    }
+                }
             }
             Ok(())
         }
-        // Nobody is left who could ask for the session.
-        (Ok(Outcome::Committed(_)), Of::Unseen(found)) => {
-            shared.tell_origin(Origin::Restored, Some(&found.id));
-            known.state().draft = Draft::default();
-            Ok(())
-        }
-        (Ok(Outcome::Committed(record)), Of::New { id, token, cookie }) => {
-            let state = known.state();
-            state.draft = Draft::default();
-            state.install_new(id, token, record, cookie, None);
-            Ok(())
-        }
-        (Ok(Outcome::Absent(absence)), Of::Loaded) => {
-            Err(known.state().lose(Lost::at_commit(absence)))
-        }
-        (Ok(Outcome::Absent(absence)), Of::Unseen(found)) => {
-            known.install(shared, shared.choice(found, Loaded::Absent(absence)));
-            let state = known.state();
-            // Without a session there may be a new one.
-            Err(state.give_up(state.lost?))
-        }
-        (Ok(Outcome::Exists), Of::New { .. }) => return None,
-        (Ok(_), _) => Err(broken_contract()),
-        (Err(error), _) => Err(error),
+        Ok(outcome) => match (outcome, of) {
+            (Outcome::Absent(absence), Of::Loaded) => {
+                Err(known.state().lose(Lost::at_commit(absence)))
+            }
+            (Outcome::Absent(absence), Of::Unseen(_)) => {
+                known.install(shared, Conclusion::absent(absence));
+                let state = known.state();
+                // Without a session there may be a new one.
+                Err(state.give_up(state.lost?))
+            }
+            (Outcome::Exists, Of::New { .. }) => return None,
+            _ => Err(broken_contract()),
+        },
+        Err(error) => Err(error),
     };
     let state = known.state();
     state.head_sent = true;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::commit::Head;
 use super::shared::Shared;
-use super::state::{Live, Staged, State, too_late};
+use super::state::{Live, Staged, State, Token, too_late};
 use super::{Inner, Known, Realm, Session, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::id::SessionId;
@@ -156,7 +156,7 @@ impl Session {
         let read_at = record.last_seen_at();
         let state = State {
             origin: Some(Origin::Restored),
-            live: Some(Live::new(id, None, record, read_at)),
+            live: Some(Live::new(id, Token::Unknown, record, read_at)),
             head_sent: true,
             ..State::default()
         };

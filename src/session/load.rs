@@ -4,13 +4,13 @@ use parking_lot::MutexGuard;
 
 use super::carried::Carried;
 use super::shared::Shared;
-use super::state::{Live, Lost};
+use super::state::{Live, Lost, Token};
 use super::{Held, Inner, Known};
-use crate::cookie::{Candidates, MAX_CANDIDATES};
+use crate::cookie::{Candidates, MAX_CANDIDATES, Sole};
 use crate::error::Result;
 use crate::expiry::Timestamp;
-use crate::id::SessionId;
-use crate::keyring::{KeyRing, Refusal, Unsealed, unseal};
+use crate::id::{SessionId, SessionToken};
+use crate::keyring::{KeyRing, Refusal, Unsealed, token_in, unseal};
 use crate::origin::Origin;
 use crate::record::Absence;
 use crate::store::{Access, Answer, Freshness, Loaded};
@@ -29,11 +29,14 @@ pub(super) struct Conclusion {
 }
 
 impl Conclusion {
-    fn none(origin: Origin, client_has_cookie: bool) -> Self {
+    /// There is no cookie.
+    pub(super) const NOTHING: Self = Self::none(Origin::New, false);
+
+    const fn none(origin: Origin, client_has_cookie: bool) -> Self {
         Self { origin, live: None, lost: None, ended_at: None, resign: false, client_has_cookie }
     }
 
-    fn absent(absence: Absence) -> Self {
+    pub(super) fn absent(absence: Absence) -> Self {
         let ended_at = match absence {
             Absence::Ended { at, .. } => Some(at),
             _ => None,
@@ -119,8 +122,34 @@ impl Known {
         state.resign = conclusion.resign;
         state.client_has_cookie = conclusion.client_has_cookie;
         state.live = conclusion.live;
-        self.carried = Carried::default();
+        if state.live.is_none() || state.head_sent {
+            self.carried = Carried::default();
+        }
         shared.tell_origin(conclusion.origin, state.live.as_ref().map(|live| &live.id));
+    }
+
+    /// The token of the session, to be sent once more; `None` after the response head.
+    pub(super) fn token(&self, shared: &Shared) -> Option<SessionToken> {
+        let Live { id, token, .. } = self.state.as_ref()?.live.as_ref()?;
+        match token {
+            Token::Unknown => None,
+            Token::New(token) => Some(token.clone()),
+            Token::Carried => {
+                let Candidates::Found(values) = shared.candidates(&self.carried) else {
+                    return None;
+                };
+                values.iter().filter_map(|value| token_in(value)).find(|token| token.id() == *id)
+            }
+        }
+    }
+
+    /// The response head is about to leave: no token is sent after it, and a handle that lives on,
+    /// as that of a WebSocket, should not keep the request's headers in memory.
+    #[cfg(feature = "axum")]
+    pub(super) fn let_go(&mut self) {
+        if self.state.as_ref().is_some_and(|state| state.origin.is_some()) {
+            self.carried = Carried::default();
+        }
     }
 }
 
@@ -136,7 +165,7 @@ enum Tried {
 /// The same before the store was asked.
 pub(super) enum Sought {
     /// There is no cookie.
-    Nothing(Conclusion),
+    Nothing,
     Found(Found),
     /// It is not as nearly all are.
     NotNow,
@@ -145,14 +174,14 @@ pub(super) enum Sought {
 /// The one verified token of a request.
 pub(super) struct Found {
     pub(super) id: SessionId,
-    unsealed: Unsealed,
+    signed_by_active: bool,
     pub(super) at: Timestamp,
 }
 
 impl Found {
     /// Whether the cookie is one that the client may keep.
     pub(super) fn is_current(&self) -> bool {
-        self.unsealed.signed_by_active
+        self.signed_by_active
     }
 }
 
@@ -179,12 +208,27 @@ impl Shared {
         carried.cookies(self.settings.cookie.name())
     }
 
+    /// The value that is the token, if there is one at most.
+    #[inline]
+    fn sole<'a>(&self, carried: &'a Carried) -> Sole<'a> {
+        #[cfg(feature = "axum")]
+        if self.settings.header.is_some() {
+            return match carried.alone() {
+                Candidates::Found(values) => {
+                    values.first().map_or(Sole::Nothing, |v| Sole::Value(v))
+                }
+                _ => Sole::Unclear,
+            };
+        }
+        carried.sole_cookie(self.settings.cookie.name())
+    }
+
     /// The same as [`Shared::conclude`], as far as that needs no waiting and there is one cookie
     /// only: no future, and no copy of what the request carried.
     #[inline]
     fn conclude_now(&self, carried: &Carried) -> Tried {
         let found = match self.seek(carried) {
-            Sought::Nothing(conclusion) => return Tried::Concluded(Ok(conclusion)),
+            Sought::Nothing => return Tried::Concluded(Ok(Conclusion::NOTHING)),
             Sought::Found(found) => found,
             Sought::NotNow => return Tried::NotNow,
         };
@@ -200,21 +244,18 @@ impl Shared {
     /// The one cookie and what it says, without waiting.
     #[inline]
     pub(super) fn seek(&self, carried: &Carried) -> Sought {
-        if carried.is_empty() {
-            return Sought::Nothing(Conclusion::none(Origin::New, false));
-        }
-        let value = match self.candidates(carried) {
-            Candidates::Found(values) if values.is_empty() => {
-                return Sought::Nothing(Conclusion::none(Origin::New, false));
-            }
-            Candidates::Found(values) if values.len() == 1 => values[0],
-            _ => return Sought::NotNow,
+        let value = match self.sole(carried) {
+            Sole::Nothing => return Sought::Nothing,
+            Sole::Value(value) => value,
+            Sole::Unclear => return Sought::NotNow,
         };
         // If the ring is not at hand, asking for it again costs no more than waiting for it.
         let Ok(Ok(ring)) = self.store.keys(Freshness::Recent).now() else { return Sought::NotNow };
         let at = self.clock.now();
         match unseal(&ring, &self.settings.scope, value, at) {
-            Ok(unsealed) => Sought::Found(Found { id: unsealed.token.id(), unsealed, at }),
+            Ok(Unsealed { id, signed_by_active, .. }) => {
+                Sought::Found(Found { id, signed_by_active, at })
+            }
             Err(_) => Sought::NotNow,
         }
     }
@@ -222,10 +263,10 @@ impl Shared {
     /// What there is to choose from with one verified token.
     #[inline]
     pub(super) fn choice(&self, found: Found, loaded: Loaded) -> Conclusion {
-        let Found { id, unsealed: Unsealed { token, signed_by_active, .. }, at } = found;
+        let Found { id, signed_by_active, at } = found;
         match self.own(loaded) {
             Loaded::Live(record) => Conclusion {
-                live: Some(Live::new(id, Some(token), record, at)),
+                live: Some(Live::new(id, Token::Carried, record, at)),
                 resign: !signed_by_active,
                 ..Conclusion::none(Origin::Restored, true)
             },
@@ -234,24 +275,19 @@ impl Shared {
     }
 
     async fn conclude(&self, carried: &Carried) -> Result<Conclusion> {
-        if carried.is_empty() {
-            return Ok(Conclusion::none(Origin::New, false));
-        }
         let values = match self.candidates(carried) {
-            Candidates::Found(values) if values.is_empty() => {
-                return Ok(Conclusion::none(Origin::New, false));
-            }
+            Candidates::Found(values) if values.is_empty() => return Ok(Conclusion::NOTHING),
             Candidates::Found(values) => values,
             Candidates::TooMany | Candidates::TooLarge => {
                 return Ok(Conclusion::none(Origin::Malformed, true));
             }
         };
         let access = self.access();
-        let mut verified = self.verify(&values, access.at).await?;
+        let verified = self.verify(&values, access.at).await?;
         if verified.tokens[0].is_none() {
             return Ok(Conclusion::none(verified.refusal(), true));
         }
-        self.choose(&mut verified, &access).await
+        self.choose(&verified, &access).await
     }
 
     async fn verify(&self, values: &[&[u8]], at: Timestamp) -> Result<Verified> {
@@ -279,15 +315,13 @@ impl Shared {
 
     /// The one live session among the verified tokens. With two there is none: which of them is
     /// meant would depend on their order, and so on whoever planted the second one.
-    async fn choose(&self, verified: &mut Verified, access: &Access) -> Result<Conclusion> {
+    async fn choose(&self, verified: &Verified, access: &Access) -> Result<Conclusion> {
         let mut live = None;
         let mut absent: Option<Absence> = None;
-        let tokens = verified.tokens.iter_mut().map_while(Option::take);
-        for Unsealed { token, signed_by_active, .. } in tokens {
-            let id = token.id();
+        for &Unsealed { id, signed_by_active, .. } in verified.tokens.iter().flatten() {
             match self.own(watch::loading(self.store.load(&id, access), &id).await?) {
                 Loaded::Live(record) if live.is_none() => {
-                    let found = Live::new(id, Some(token), record, access.at);
+                    let found = Live::new(id, Token::Carried, record, access.at);
                     live = Some((found, !signed_by_active));
                 }
                 Loaded::Live(_) => return Ok(Conclusion::none(Origin::Malformed, true)),
@@ -329,7 +363,7 @@ impl Verified {
         for place in &mut self.tokens {
             match place {
                 // The same token twice, signed with two keys.
-                Some(known) if known.token == new.token => {
+                Some(known) if known.id == new.id => {
                     known.signed_by_active |= new.signed_by_active;
                     return;
                 }

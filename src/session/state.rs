@@ -45,8 +45,7 @@ pub(crate) struct State {
 /// A session in the store.
 pub(crate) struct Live {
     pub(crate) id: SessionId,
-    /// `None` if it was not found by a cookie.
-    pub(crate) token: Option<SessionToken>,
+    pub(crate) token: Token,
     pub(crate) record: Record,
     /// When this request came to it, which is its activity.
     pub(crate) read_at: Timestamp,
@@ -56,14 +55,20 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(
-        id: SessionId,
-        token: Option<SessionToken>,
-        record: Record,
-        read_at: Timestamp,
-    ) -> Self {
+    pub(crate) fn new(id: SessionId, token: Token, record: Record, read_at: Timestamp) -> Self {
         Self { id, token, record, read_at, in_doubt: false }
     }
+}
+
+/// Where the token of a session is.
+pub(crate) enum Token {
+    /// Nowhere: nobody came with one.
+    Unknown,
+    /// In what the request carried. It is read there again if it is needed, which hardly ever
+    /// happens: there is one copy less of it in memory.
+    Carried,
+    /// Made for this request's response.
+    New(SessionToken),
 }
 
 /// The encoded value of a key, to be decoded after the lock was given up.
@@ -293,16 +298,16 @@ impl State {
         }
         let (draft, user) = (self.draft.clone(), staged.user.clone());
         match (&self.live, self.lost) {
-            (Some(Live { id, token: Some(old), .. }), _) => {
+            (Some(Live { token: Token::Unknown, .. }), _) => Err(too_late()),
+            (Some(Live { id, .. }), _) => {
                 let token = match &staged.token {
                     Some(token) => token.clone(),
-                    None => old.renewed()?,
+                    None => SessionToken::in_shard_of(id)?,
                 };
                 let id = *id;
                 self.staged = Some(Staged { user: user.clone(), token: Some(token.clone()) });
                 Ok(Some(Step::Renew { id, token, draft, user }))
             }
-            (Some(_), _) => Err(too_late()),
             (None, Some(lost)) if user.is_none() => Err(self.give_up(lost)),
             (None, _) => Ok(Some(Step::Create { draft, user })),
         }
@@ -375,7 +380,7 @@ impl State {
     ) {
         tracing::debug!(%id, "session committed under a new ID");
         let read_at = record.last_seen_at();
-        self.live = Some(Live::new(id, Some(token), record, read_at));
+        self.live = Some(Live::new(id, Token::New(token), record, read_at));
         self.lost = None;
         self.staged = self
             .staged

@@ -86,7 +86,7 @@ pub enum Op {
     /// says so; after that its token is as good as unknown.
     Renew {
         /// Where there must be no record: else [`Outcome::Exists`]. It has the same shard bytes, as
-        /// that of every [renewed](crate::SessionToken::renewed) token.
+        /// that of every token [in its shard](crate::SessionToken::in_shard_of).
         new_id: SessionId,
         /// Changes merged on the way.
         draft: Draft,

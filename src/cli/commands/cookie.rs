@@ -119,7 +119,7 @@ async fn judge(
     for name in names {
         match unseal(ring, &Scope::cookie(name), value.as_bytes(), now) {
             Ok(unsealed) => {
-                let session = find(store, unsealed.token.id(), now).await?;
+                let session = find(store, unsealed.id, now).await?;
                 return Ok(Verdict {
                     name: (*name).into(),
                     accepted: true,
