@@ -73,7 +73,7 @@ impl SessionToken {
         Self::read_into(&mut token.0, read).then_some(token)
     }
 
-    /// Of zeros is what comes out of a generator that does not work.
+    /// All zeros are what a generator yields that does not work.
     #[inline]
     fn read_into(
         bytes: &mut [u8; Self::LEN],

@@ -32,8 +32,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
 use crate::error::{Error, Kind, Result};
 use crate::expiry::{Timeouts, Timestamp};
 use crate::id::SessionId;
@@ -65,9 +63,6 @@ pub const MAX_USER_BYTES: usize = 1024;
 pub const MAX_LABEL_BYTES: usize = 256;
 /// Longest realm name, in bytes.
 pub const MAX_REALM_BYTES: usize = 64;
-
-/// Where a record is packed, before its one copy is made. Most have room in it.
-type Buffer = SmallVec<[u8; 512]>;
 
 /// A stored session: metadata and data. Cheap to clone.
 ///
@@ -119,16 +114,16 @@ impl Record {
     fn pack(
         header: &Header,
         most_bytes: usize,
-        put_data: impl FnOnce(&mut Buffer),
+        put_data: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Self> {
         header.check()?;
-        let mut out = Buffer::with_capacity(header.most_bytes() + most_bytes);
+        let mut out = Vec::with_capacity(header.most_bytes() + most_bytes);
         header.encode(&mut out);
         put_data(&mut out);
         if u32::try_from(out.len()).is_err() {
             return Err(Error::new(Kind::TooLarge, "a session has at most 4 GiB"));
         }
-        let record = Self { bytes: Arc::from(&*out) };
+        let record = Self { bytes: out.into() };
         debug_assert_eq!(Self::from_bytes(record.as_bytes()).ok().as_ref(), Some(&record));
         Ok(record)
     }
@@ -182,13 +177,13 @@ impl Record {
         }
         let (header, data) = self.bytes.split_at(self.data_start());
         let data = Data::packed(data);
-        let mut out = Buffer::with_capacity(header.len() + changes.most_bytes(data));
+        let mut out = Vec::with_capacity(header.len() + changes.most_bytes(data));
         out.extend_from_slice(header);
         if !form::commit(&mut out, self, at) {
             return None;
         }
         changes.apply_to(data, &mut out);
-        u32::try_from(out.len()).ok().map(|_| Self { bytes: Arc::from(&*out) })
+        u32::try_from(out.len()).ok().map(|_| Self { bytes: out.into() })
     }
 
     /// Whether the session keeps its own timeouts beside `configured` ones: none of these is

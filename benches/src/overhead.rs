@@ -54,17 +54,13 @@ pub(crate) const KINDS: [Kind; 4] = [
 /// Part of our overhead is what axum itself asks for any layer with an extractor.
 fn least(report: &mut Report, effort: Effort) {
     let runtime = load::single();
-    let requests = effort.pick(20_000, 3_000);
     let mut rounds = Rounds::default();
     let ours = ours::router(MemoryStore::new().expect("a store"));
+    let cookies = runtime.block_on(cookies(&ours, true));
     for _ in 0..effort.pick(21, 5) {
-        runtime.block_on(async {
-            let cookies = cookies(&ours, true).await;
-            let base = busy(&plain::router(), "/ignore", &cookies, requests).await;
-            let ours = busy(&ours, "/ignore", &cookies, requests).await - base;
-            let least = busy(&minimal::router(), "/ignore", &cookies, requests).await - base;
-            rounds.add(ours, least);
-        });
+        let apps = [&ours, &minimal::router()].map(|app| (app.clone(), cookies.clone()));
+        let [ours, least] = runtime.block_on(added(apps, "/ignore", effort));
+        rounds.add(ours, least);
     }
     report.add(rounds.row(
         "MemoryStore: handler ignores the session",
@@ -76,19 +72,21 @@ fn least(report: &mut Report, effort: Effort) {
 
 fn memory(report: &mut Report, effort: Effort) {
     let runtime = load::single();
-    let requests = effort.pick(20_000, 3_000);
     for kind in &KINDS {
         let [mut rounds, mut least, mut keeping] = [(); 3].map(|()| Rounds::default());
         for _ in 0..effort.pick(21, 5) {
-            // A store of its own for each round: new sessions add up.
-            let ours = ours::router(MemoryStore::new().expect("a store"));
-            let theirs = apps::tower_sessions::router(TowerMemoryStore::default());
-            let [ours, floor, kept, theirs] = runtime.block_on(async {
-                let ours = added(&ours, kind, requests).await;
-                let floor = added(&floor::router(), kind, requests).await;
-                let kept = added(&keeping::router(), kind, requests).await;
-                [ours, floor, kept, added(&theirs, kind, requests).await]
+            // Stores of its own for each round: new sessions add up.
+            let apps = [
+                ours::router(MemoryStore::new().expect("a store")),
+                floor::router(),
+                keeping::router(),
+                apps::tower_sessions::router(TowerMemoryStore::default()),
+            ];
+            let apps = apps.map(|app| {
+                let cookies = runtime.block_on(cookies(&app, kind.has_cookie));
+                (app, cookies)
             });
+            let [ours, floor, kept, theirs] = runtime.block_on(added(apps, kind.path, effort));
             rounds.add(ours, theirs);
             least.add(floor, theirs);
             keeping.add(kept, theirs);
@@ -103,11 +101,25 @@ fn memory(report: &mut Report, effort: Effort) {
     }
 }
 
-/// Nanoseconds that the layer of `app` adds.
-async fn added(app: &Router, kind: &Kind, requests: u32) -> f64 {
-    let cookies = cookies(app, kind.has_cookie).await;
-    let base = busy(&plain::router(), kind.path, &cookies, requests).await;
-    busy(app, kind.path, &cookies, requests).await - base
+/// Turns of a round: a processor whose speed varies is then as quick for each app.
+const TURNS: u32 = 20;
+
+/// Nanoseconds that the layer of each app adds to a request with these cookies.
+async fn added<const N: usize>(
+    apps: [(Router, Vec<Option<HeaderValue>>); N],
+    path: &'static str,
+    effort: Effort,
+) -> [f64; N] {
+    let requests = effort.pick(1_000, 150);
+    let plain = plain::router();
+    let mut added = [0.0; N];
+    for _ in 0..TURNS {
+        for ((app, cookies), added) in apps.iter().zip(&mut added) {
+            let base = busy(&plain, path, cookies, requests).await;
+            *added += busy(app, path, cookies, requests).await - base;
+        }
+    }
+    added.map(|added| added / f64::from(TURNS))
 }
 
 fn redb(report: &mut Report, effort: Effort, rows: usize, name: &str) {
@@ -220,9 +232,12 @@ pub(crate) async fn send(app: &mut Router, template: &Template) {
     assert!(response.status().is_success(), "{}", response.status());
 }
 
+/// Clients that fill a file.
+pub(crate) const FILLERS: usize = 2048;
+
 /// Adds `rows` sessions of 300 bytes.
 pub(crate) async fn fill(store: &RedbStore, rows: usize) -> Vec<fastsession::SessionId> {
-    fill_by(2048, store, rows).await
+    fill_by(FILLERS, store, rows).await
 }
 
 /// The same, by so many clients at a time.
@@ -242,7 +257,7 @@ pub(crate) async fn fill_in_order(store: &RedbStore, rows: usize) -> Vec<fastses
     let mut ids = new_ids(rows);
     ids.sort_unstable();
     for first in [0, 1] {
-        create_all(2048, store, ids.iter().skip(first).step_by(2).copied().collect()).await;
+        create_all(FILLERS, store, ids.iter().skip(first).step_by(2).copied().collect()).await;
     }
     ids
 }

@@ -1,11 +1,13 @@
 //! The data part of a record: entries in order of key, read and merged without decoding values.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Buffer, varint};
+use super::varint;
 use crate::error::{Error, Kind, Result};
 
 /// Longest key, in bytes.
@@ -64,6 +66,20 @@ impl<'a> Data<'a> {
             rest = after;
         }
         None
+    }
+
+    /// The place of the entry of `key`, or that between two entries where it would have to be.
+    fn place(&self, key: &[u8]) -> Range<usize> {
+        let mut rest = self.0;
+        let place = |rest: &[u8]| self.0.len() - rest.len();
+        while let Some((found, _, after)) = split_entry(rest) {
+            match found.cmp(key) {
+                Ordering::Less => rest = after,
+                Ordering::Equal => return place(rest)..place(after),
+                Ordering::Greater => break,
+            }
+        }
+        place(rest)..place(rest)
     }
 
     /// Keys and encoded values, in order of key.
@@ -135,7 +151,7 @@ impl Entry {
     }
 
     /// Appends it as it is stored, unless it removes.
-    fn push_to(&self, out: &mut Buffer) {
+    fn push_to(&self, out: &mut Vec<u8>) {
         let Some(value) = self.value() else { return };
         // Keys and values are bounded when they enter `Changes`.
         varint::push(out, u32::try_from(self.key().len()).unwrap_or(u32::MAX));
@@ -256,9 +272,9 @@ impl Changes {
 
     /// The packed data after these changes to `before`.
     pub fn apply(&self, before: Data<'_>) -> Vec<u8> {
-        let mut out = Buffer::with_capacity(self.most_bytes(before));
+        let mut out = Vec::with_capacity(self.most_bytes(before));
         self.apply_to(before, &mut out);
-        out.into_vec()
+        out
     }
 
     /// No fewer bytes than these changes make of `before`.
@@ -268,8 +284,16 @@ impl Changes {
     }
 
     /// Appends the packed data after these changes to `before`.
-    pub(super) fn apply_to(&self, before: Data<'_>, out: &mut Buffer) {
+    pub(super) fn apply_to(&self, before: Data<'_>, out: &mut Vec<u8>) {
         let before = if self.clear { Data::EMPTY } else { before };
+        if let [change] = self.entries() {
+            // Nearly always there is one, and what stands before and after it is copied at once.
+            let place = before.place(change.key());
+            out.extend_from_slice(&before.0[..place.start]);
+            change.push_to(out);
+            out.extend_from_slice(&before.0[place.end..]);
+            return;
+        }
         let mut changed = self.entries();
         let mut rest = before.as_bytes();
         while let Some((key, _, after)) = split_entry(rest) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Buffer, ENDED, HAS_AUTHENTICATED, HAS_LABEL, HAS_REALM, HAS_USER, IndexKey, MAX_LABEL_BYTES,
+    ENDED, HAS_AUTHENTICATED, HAS_LABEL, HAS_REALM, HAS_USER, IndexKey, MAX_LABEL_BYTES,
     MAX_REALM_BYTES, MAX_USER_BYTES, Mark, REMEMBERED, SUPERSEDED, form, varint,
 };
 use crate::error::{Error, Kind, Result};
@@ -109,7 +109,7 @@ impl Header {
         u32::try_from(self.idle.as_secs().saturating_add(partial)).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn encode(&self, out: &mut Buffer) {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let flags = flag(self.authenticated_at.is_some(), HAS_AUTHENTICATED)
             | flag(self.realm.is_some(), HAS_REALM)
@@ -150,7 +150,7 @@ impl Header {
         }
     }
 
-    pub(super) fn encode_wide(&self, out: &mut Buffer) {
+    pub(super) fn encode_wide(&self, out: &mut Vec<u8>) {
         for at in [self.created_at, self.last_seen_at, self.absolute_at] {
             out.extend_from_slice(&at.as_millis().to_le_bytes());
         }

@@ -161,7 +161,7 @@ fn rule_18_a_text_longer_than_any_that_is_written_is_corrupt() {
         named(1, 1, MAX_LABEL_BYTES + 1),
     ] {
         assert!(Record::new(&too_long, Data::EMPTY).unwrap_err().is_too_large());
-        let mut bytes = Buffer::new();
+        let mut bytes = Vec::new();
         too_long.encode(&mut bytes);
         assert_corrupt(&bytes);
     }
@@ -249,7 +249,7 @@ fn rule_18_what_does_not_fit_the_compact_form_comes_back_from_the_wide_one() {
 fn rule_18_no_record_has_a_second_spelling() {
     for record in samples() {
         let header = record.header();
-        let mut bytes = Buffer::from_slice(&[form::WIDE, record.as_bytes()[1]]);
+        let mut bytes = vec![form::WIDE, record.as_bytes()[1]];
         header.encode_wide(&mut bytes);
         let rest = form::optional_fields(record.as_bytes());
         bytes.extend_from_slice(&record.as_bytes()[rest..]);

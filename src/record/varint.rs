@@ -1,11 +1,9 @@
 //! Lengths: seven bits a byte, the low ones first, in one way only.
 
-use super::Buffer;
-
 /// Most bytes of one.
 pub(super) const MOST_BYTES: usize = 5;
 
-pub(super) fn push(out: &mut Buffer, mut value: u32) {
+pub(super) fn push(out: &mut Vec<u8>, mut value: u32) {
     while let [low, _, _, _] = value.to_le_bytes()
         && value >= 0x80
     {
@@ -40,7 +38,7 @@ mod tests {
     #[test]
     fn every_length_comes_back_and_no_cut_does() {
         for value in [0, 1, 127, 128, 300, 16_383, 16_384, 1 << 21, 1 << 28, u32::MAX] {
-            let mut bytes = Buffer::new();
+            let mut bytes = Vec::new();
             push(&mut bytes, value);
             assert!(bytes.len() <= MOST_BYTES);
             for end in 0..bytes.len() {

@@ -21,6 +21,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -28,7 +29,7 @@ use fastsession::{
     CookieOptions, Filter, MemoryStore, Origin, Realm, Result, Selector, Session, SessionCap,
     SessionLayer, SessionStore, Timeouts,
 };
-use support::{Browser, MINUTE, Probe, Reply, clock, layer, memory, with_cookies};
+use support::{Browser, MINUTE, Probe, Reply, clock, layer, memory, send, with_cookies};
 
 /// Routes that most tests need.
 fn routes() -> Router {

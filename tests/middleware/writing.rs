@@ -145,6 +145,38 @@ async fn rule_03_after_the_head_only_an_existing_session_can_be_saved() {
 }
 
 #[tokio::test]
+async fn a_handle_that_lives_on_keeps_no_header_of_its_request() {
+    let store = Probe::new(&clock());
+    let (sender, mut handles) = tokio::sync::mpsc::unbounded_channel();
+    let reader = sender.clone();
+    let read = async move |session: Session| -> Result<()> {
+        session.get::<u64>("n").await?;
+        reader.send(session).unwrap();
+        Ok(())
+    };
+    let write = async move |session: Session| -> Result<()> {
+        session.insert("k", "v").await?;
+        sender.send(session).unwrap();
+        Ok(())
+    };
+    let app = routes().route("/read", get(read)).route("/write", get(write));
+    let app = app.layer(layer(store.clone()));
+    let mut browser = Browser::new(&app);
+    browser.get("/count").await;
+    for (path, slow) in [("/read", false), ("/read", true), ("/write", false), ("/write", true)] {
+        store.counts.slow.store(slow, Ordering::SeqCst);
+        let mut request = browser.request(path);
+        let header = Bytes::copy_from_slice(request.headers()[header::COOKIE].as_bytes());
+        let value = HeaderValue::from_maybe_shared(header.clone()).unwrap();
+        request.headers_mut().insert(header::COOKIE, value);
+        send(&app, request).await;
+        let session: Session = handles.recv().await.unwrap();
+        assert!(header.is_unique(), "{path}, {slow}");
+        assert_eq!(session.get("n").await.unwrap(), Some(1));
+    }
+}
+
+#[tokio::test]
 async fn rule_04_update_sees_pending_inserts_and_leaves_others_pending() {
     let store = memory(&clock());
     let handler = async |session: Session| {
