@@ -139,7 +139,7 @@ pub struct Key {
 
 struct Secret {
     /// The key's ID as every cookie spells it.
-    id_text: Box<str>,
+    id_text: [u8; KeyId::TEXT_LEN],
     bytes: Zeroizing<Box<[u8]>>,
     /// With the key's two blocks already hashed, which is half the cost of a short MAC.
     mac: Hmac<Sha256>,
@@ -205,9 +205,11 @@ impl Key {
         crate::leaks::secret(secret);
         let mac = Hmac::new_from_slice(secret).map_err(|_| wrong_length())?;
         let id = KeyId::of(secret);
+        let mut id_text = [0; KeyId::TEXT_LEN];
+        id_text.copy_from_slice(id.to_string().as_bytes());
         Ok(Self {
             secret: Arc::new(Secret {
-                id_text: id.to_string().into(),
+                id_text,
                 bytes: Zeroizing::new(secret.into()),
                 mac,
                 cookies: Prepared::new(secret).ok_or_else(wrong_length)?,
@@ -225,7 +227,7 @@ impl Key {
     }
 
     /// The text of its public name.
-    pub(super) fn id_text(&self) -> &str {
+    pub(super) fn id_text(&self) -> &[u8; KeyId::TEXT_LEN] {
         &self.secret.id_text
     }
 
@@ -284,7 +286,7 @@ impl Key {
     }
 
     fn begin(&self, scope: &Scope) -> Begun {
-        let beginning = [&*scope.context, VERSION, self.id_text().as_bytes(), b"."].concat();
+        let beginning = [&*scope.context, VERSION, self.id_text(), b"."].concat();
         let (blocks, rest) = beginning.as_chunks();
         debug_assert!(rest.is_empty(), "a scope is as long as makes whole blocks");
         self.secret.cookies.begin(blocks)

@@ -1,5 +1,7 @@
 //! Where a sealed token is valid.
 
+use std::sync::Arc;
+
 use super::mac::BLOCK;
 use super::seal::TOKEN_START;
 
@@ -8,8 +10,8 @@ const LABEL: &[u8] = b"fastsession session token\0";
 /// Where a sealed token is valid: in one cookie, or in one header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Scope {
-    /// What the MAC covers before the value itself.
-    pub(super) context: Box<[u8]>,
+    /// What the MAC covers before the value itself. Shared, so that a scope is known again at sight.
+    pub(super) context: Arc<[u8]>,
 }
 
 impl Scope {

@@ -66,7 +66,7 @@ pub(crate) fn seal(ring: &KeyRing, scope: &Scope, token: &SessionToken) -> Strin
     let mac: [u8; MAC_TEXT] = text::encode(&key.mac_of_token(scope, &text));
     // Built in place: a string that grows would leave the token behind in freed memory.
     let mut value = Vec::with_capacity(SEALED_LEN);
-    for part in [VERSION, key.id_text().as_bytes(), b".", &text[..], b".", &mac] {
+    for part in [VERSION, key.id_text(), b".", &text[..], b".", &mac] {
         value.extend_from_slice(part);
     }
     // All of it is ASCII.
@@ -88,7 +88,7 @@ pub(crate) fn unseal(
     at: Timestamp,
 ) -> Result<Unsealed, Refusal> {
     let parts = Parts::of(value).ok_or(Refusal::Malformed)?;
-    let is_named = |key: &&Key| key.id_text().as_bytes() == parts.key;
+    let is_named = |key: &&Key| key.id_text() == parts.key;
     let Some(key) = ring.keys().find(is_named).filter(|key| key.verifies_at(at)) else {
         let unknown = KeyId::from_text(parts.key).map(Refusal::UnknownKey);
         return Err(unknown.filter(|_| parts.are_spelt()).unwrap_or(Refusal::Malformed));
@@ -124,7 +124,7 @@ fn is_same(left: &[u8; MAC_TEXT], right: &[u8; MAC_TEXT]) -> bool {
 
 /// The texts between the separators.
 struct Parts<'a> {
-    key: &'a [u8],
+    key: &'a [u8; KeyId::TEXT_LEN],
     token: &'a [u8; TOKEN_TEXT],
     mac: &'a [u8; MAC_TEXT],
 }
@@ -142,7 +142,7 @@ impl<'a> Parts<'a> {
             return None;
         }
         Some(Self {
-            key: &value[KEY_ID_START..KEY_ID_END],
+            key: value[KEY_ID_START..].first_chunk()?,
             token: value[TOKEN_START..].first_chunk()?,
             mac: value[MAC_START..].first_chunk()?,
         })

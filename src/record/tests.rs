@@ -1,5 +1,6 @@
 //! Records as a broken disk, or somebody with write access, may hand them over.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
@@ -182,6 +183,45 @@ fn rule_15_instants_at_the_limits_panic_nothing() {
             assert_eq!(record.header().created_at, created_at);
             use_up(&record);
             assert!(record.absence(deadline, None, &Endings::default()).is_some());
+        }
+    }
+}
+
+#[test]
+fn changes_do_to_packed_data_what_they_do_to_a_map() {
+    const KEYS: [&str; 4] = ["a", "ab", "b", "c"];
+    // Two bits for each key: stored or not; untouched, set or removed.
+    for stored in 0..16_usize {
+        let mut before = Changes::new();
+        let mut map = BTreeMap::new();
+        for (place, key) in KEYS.into_iter().enumerate().filter(|(at, _)| stored >> at & 1 == 1) {
+            before.set(key, vec![0; place]).unwrap();
+            map.insert(key, vec![0; place]);
+        }
+        let before = before.apply(Data::EMPTY);
+        for way in 0..2 * 3_usize.pow(4) {
+            let (mut changes, mut map) = (Changes::new(), map.clone());
+            if way % 2 == 1 {
+                changes.clear();
+                map.clear();
+            }
+            for (place, key) in KEYS.into_iter().enumerate().rev() {
+                match way / 2 / 3_usize.pow(u32::try_from(place).unwrap()) % 3 {
+                    0 => {}
+                    1 => {
+                        changes.set(key, vec![1; 9 - place]).unwrap();
+                        map.insert(key, vec![1; 9 - place]);
+                    }
+                    _ => {
+                        changes.remove(key);
+                        map.remove(key);
+                    }
+                }
+            }
+            let after = changes.apply(Data::packed(&before));
+            let after = Data::validate(&after).unwrap();
+            let expected: Vec<_> = map.iter().map(|(key, value)| (*key, &**value)).collect();
+            assert_eq!(after.iter().collect::<Vec<_>>(), expected, "{stored} {way}");
         }
     }
 }

@@ -21,9 +21,9 @@ impl Nanoseconds {
     }
 
     fn widen(&self, to: Duration) {
-        if to > self.get() {
-            // Five centuries are longer than any timeout that is stored.
-            let to = u64::try_from(to.as_nanos()).unwrap_or(u64::MAX);
+        // Five centuries are longer than any timeout that is stored.
+        let to = u64::try_from(to.as_nanos()).unwrap_or(u64::MAX);
+        if to > self.0.load(Ordering::Relaxed) {
             self.0.fetch_max(to, Ordering::Relaxed);
         }
     }
