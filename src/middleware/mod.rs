@@ -26,38 +26,40 @@
 //! two layers written by hand: one does what any must and nothing else, the other keeps what a
 //! session promises, too.
 //!
-//! **Ignoring the session: 3,100.** 2,250 are what axum itself asks for any layer with an
+//! **Ignoring the session: 3,000.** 2,200 are what axum itself asks for any layer with an
 //! extractor: a cloned and boxed route, one more boxed future, the fourth extension, for which the
-//! map of extensions grows. 850 are ours: the handle's one allocation, 120 bytes, and what is put
+//! map of extensions grows. 800 are ours: the handle's one allocation, 120 bytes, and what is put
 //! into it and dropped again, a reference to the `Cookie` header, the response's way out. A handle
 //! has to be allocated before it is known whether anybody will want it, since the extensions
 //! outlive every borrow of the request's headers; what only a session that is asked for has to
 //! remember is allocated when it is.
 //!
-//! **Reading: 7,200, and three compressions of SHA-256**, some 35 ns each where the processor has
+//! **Reading: 6,500, and three compressions of SHA-256**, some 35 ns each where the processor has
 //! instructions for them. Two are the cookie's MAC: all that it covers before the token is hashed
 //! once for each key (`keyring`), which leaves one block, and HMAC's outer hash. One is the session
 //! ID. Neither can be saved: without the MAC a bad cookie would reach the store, and the ID is what
 //! keeps tokens out of it. A cache of verified cookies would have to be keyed by a hash of the
-//! cookie, which costs the same again. Over a request that ignores its session it is: 800 for
-//! base64, 540 for finding the cookie in its header, 370 for the store (a read lock, a look into a
-//! map, a reference count), 80 for the clock, which is read as of its last tick, 270 for the state
-//! and as much for letting go of it, 640 for `Vary`, 250 for seeing that no activity is due to be
-//! recorded, the rest for the value and its text. Nothing is awaited or boxed: where the store
+//! cookie, which costs the same again. Over a request that ignores its session the larger parts are 600
+//! for base64 (the token is read, and the MAC spelt as it should be and compared as text), 200 for
+//! finding the cookie in its header, 370 for the store (a read lock, a look into a map, a reference
+//! count), 40 for the clock, which is read as of its last tick, some 250 for the state and as much for
+//! letting go of it, 250 for `Vary`, 250 for seeing that no activity is due to be recorded, and the value
+//! and its text. The token is written where it is hashed and wiped there: what is kept is its ID, and
+//! the few requests that have to send it once more read it again. Nothing is awaited or boxed: where the store
 //! answers at once, so does the handle, and what it has to wait for otherwise is boxed only then.
 //!
-//! Instructions tell less than half of it. Some two dozen are atomic, for locks and reference
+//! Instructions tell less than half of it. Some three dozen are atomic, for locks and reference
 //! counts of the cookie's header, the key ring, the row, the handle and the layer, at 5 to 7 ns
 //! each: as much as all of SHA-256. A row that is not in the processor's cache costs as much again.
 //!
-//! **Writing: 1,450 more.** The value is encoded, the change merged into a copy of the packed record,
+//! **Writing: 1,200 more.** The value is encoded, the change spliced into a copy of the packed record,
 //! of whose header only the instant and the count of commits change, the copy put into the row's
 //! place while its shard is locked, the clock read once more: the time of the first change tells
 //! whether an end came before it. A request that only inserts loads nothing: the commit finds its
 //! session, and compares the realm, by itself. It is asked for without a future if nobody else has
 //! a handle of the request; else it takes its turn, which costs one boxed future.
 //!
-//! **A new session: 11,100 and three compressions.** There is no cookie to verify, but one to make:
+//! **A new session: 10,500 and three compressions.** There is no cookie to verify, but one to make:
 //! a token out of those the thread has drawn ahead (`random`), the MAC and the ID, a row and its
 //! entry in the index, the text of `Set-Cookie`. Drawing ahead costs a look at the process's number,
 //! 100 ns for a system call that does nothing else: it is what makes a fork harmless, and nothing
