@@ -40,7 +40,8 @@ pub(crate) fn hash_secret<const N: usize, T>(
         unreachable!("`last_block` has room for it");
     };
     let written = write(secret);
-    compress256(&mut state, &[block]);
+    // An array of the block would be a copy of it.
+    compress256(&mut state, std::slice::from_ref(&block));
     block[..N].zeroize();
     (bytes(&state), written)
 }

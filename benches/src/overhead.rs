@@ -75,7 +75,7 @@ fn memory(report: &mut Report, effort: Effort) {
     for kind in &KINDS {
         let [mut rounds, mut least, mut keeping] = [(); 3].map(|()| Rounds::default());
         for _ in 0..effort.pick(21, 5) {
-            // Stores of its own for each round: new sessions add up.
+            // Each round has stores of its own: new sessions add up.
             let apps = [
                 ours::router(MemoryStore::new().expect("a store")),
                 floor::router(),

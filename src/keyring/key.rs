@@ -278,7 +278,8 @@ impl Key {
         let Secret { cookies, begun, .. } = &*self.secret;
         for place in begun {
             let (known, begun) = place.get_or_init(|| (scope.clone(), self.begin(scope)));
-            if known == scope {
+            // Nearly always it is the very one.
+            if Arc::ptr_eq(&known.context, &scope.context) || known == scope {
                 return cookies.mac(begun, text);
             }
         }

@@ -35,7 +35,8 @@ impl Prepared {
                 *byte ^= secret;
             }
             let mut state = START;
-            compress256(&mut state, &[block]);
+            // An array of the block would be a copy of it, which nobody wipes.
+            compress256(&mut state, std::slice::from_ref(&block));
             block.zeroize();
             Some(state)
         };

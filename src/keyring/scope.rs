@@ -10,7 +10,7 @@ const LABEL: &[u8] = b"fastsession session token\0";
 /// Where a sealed token is valid: in one cookie, or in one header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Scope {
-    /// What the MAC covers before the value itself. Shared, so that a scope is known again at sight.
+    /// What the MAC covers before the value itself. Shared by clones, which are known by that.
     pub(super) context: Arc<[u8]>,
 }
 

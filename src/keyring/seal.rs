@@ -38,8 +38,8 @@ const MAC_TEXT: usize = text_len(MAC_BYTES);
 /// Length of every sealed token, in bytes.
 pub(crate) const SEALED_LEN: usize = MAC_START + MAC_TEXT;
 
-/// What a value says whose signature was found right. The token itself is wiped by then: hardly
-/// any request needs more of it than the ID; see [`token_in`].
+/// What a value says whose signature was found right. The token itself is not kept: hardly any
+/// request needs more of it than the ID; see [`token_in`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unsealed {
     pub(crate) id: SessionId,
@@ -97,7 +97,9 @@ pub(crate) fn unseal(
         return Err(if parts.are_spelt() { Refusal::BadSignature } else { Refusal::Malformed });
     }
     #[cfg(fastsession_leaks)]
-    crate::leaks::secret(parts.token().as_ref().map_or(&[], |token| token.expose()));
+    if let Some(token) = parts.token() {
+        crate::leaks::secret(token.expose());
+    }
     let id = SessionId::read_token(|bytes| text::decode(parts.token, bytes));
     let id = id.ok_or(Refusal::Malformed)?;
     Ok(Unsealed { id, key: key.id(), signed_by_active: key.id() == ring.active().id() })

@@ -5,11 +5,11 @@
 //! the time is saved; a test holds this to the answers of the `base64` crate.
 //!
 //! The time it takes depends on the text's length alone, and on what tables do to the processor's
-//! cache. What is written is looked up in one line of it. Reading tells nothing anyway: whoever sends
-//! a text knows it, and the MAC, compared in constant time, decides.
+//! cache. Reading tells nothing anyway: whoever sends a text knows it, and the MAC, compared in
+//! constant time, decides.
 
-/// In one line of the processor's cache, where nobody can see which of its characters are looked up:
-/// those of the right MAC, too, for what somebody sends who does not know it.
+/// In one line of the processor's cache, if it has lines of 64 bytes or more: the right MAC of each
+/// cookie is spelt with it, that of a forged one too, and must not show there.
 #[repr(align(64))]
 struct Alphabet([u8; 64]);
 

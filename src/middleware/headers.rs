@@ -109,6 +109,7 @@ pub(super) fn claims_plain_http(headers: &HeaderMap) -> bool {
 }
 
 fn vary_by(headers: &mut HeaderMap, carrier: &HeaderName) {
+    // Nearly always there is none, and looking first would be another look for the same name.
     let had_some = headers.append(VARY, HeaderValue::from(carrier.clone()));
     if had_some {
         let mut before: Vec<_> = headers.get_all(VARY).iter().cloned().collect();

@@ -190,7 +190,7 @@ fn rule_15_instants_at_the_limits_panic_nothing() {
 #[test]
 fn changes_do_to_packed_data_what_they_do_to_a_map() {
     const KEYS: [&str; 4] = ["a", "ab", "b", "c"];
-    // Two bits for each key: stored or not; untouched, set or removed.
+    // For each key: stored or not (a bit); untouched, set or removed (a digit of base three).
     for stored in 0..16_usize {
         let mut before = Changes::new();
         let mut map = BTreeMap::new();

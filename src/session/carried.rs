@@ -45,7 +45,7 @@ impl Carried {
         candidates(self.as_slice().iter().map(AsRef::as_ref), name)
     }
 
-    /// The same, if there is one at most, and nothing to decide.
+    /// The same for a request with one such cookie at most; `Unclear` for others.
     #[inline]
     pub(crate) fn sole_cookie(&self, name: &str) -> Sole<'_> {
         sole(self.as_slice().iter().map(AsRef::as_ref), name)

@@ -94,7 +94,7 @@ impl Inner {
         }
     }
 
-    /// The carried cookie, signed anew with the active key.
+    /// The cookie of the session, signed with the active key; `None` once the request is answered.
     pub(crate) async fn own_cookie(&self) -> Result<Option<String>> {
         let token = self.known.lock().token(&self.shared);
         match token {

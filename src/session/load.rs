@@ -122,13 +122,13 @@ impl Known {
         state.resign = conclusion.resign;
         state.client_has_cookie = conclusion.client_has_cookie;
         state.live = conclusion.live;
-        if state.live.is_none() || state.head_sent {
+        if state.live.is_none() || self.is_answered {
             self.carried = Carried::default();
         }
         shared.tell_origin(conclusion.origin, state.live.as_ref().map(|live| &live.id));
     }
 
-    /// The token of the session, to be sent once more; `None` after the response head.
+    /// The token of the session, to be sent once more; `None` once the request is answered.
     pub(super) fn token(&self, shared: &Shared) -> Option<SessionToken> {
         let Live { id, token, .. } = self.state.as_ref()?.live.as_ref()?;
         match token {
@@ -143,11 +143,17 @@ impl Known {
         }
     }
 
-    /// The response head is about to leave: no token is sent after it, and a handle that lives on,
-    /// as that of a WebSocket, should not keep the request's headers in memory.
+    /// The request is answered: no token is sent from now on, and a handle that lives on, as that of
+    /// a WebSocket, should keep neither token nor headers in memory. What nobody has looked at yet
+    /// stays until somebody does.
     #[cfg(feature = "axum")]
     pub(super) fn let_go(&mut self) {
-        if self.state.as_ref().is_some_and(|state| state.origin.is_some()) {
+        self.is_answered = true;
+        let Some(state) = &mut self.state else { return };
+        if let Some(live) = &mut state.live {
+            live.token = Token::Unknown;
+        }
+        if state.origin.is_some() {
             self.carried = Carried::default();
         }
     }

@@ -127,6 +127,8 @@ pub(crate) struct Inner {
 #[derive(Default)]
 struct Known {
     carried: Carried,
+    /// No token is sent any more: see [`Known::let_go`].
+    is_answered: bool,
     /// Made when somebody asks: a request that never does should not pay for it.
     state: Option<Box<State>>,
 }
@@ -147,7 +149,7 @@ impl Inner {
 
     #[cfg(feature = "axum")]
     pub(crate) fn carrying(shared: Arc<Shared>, carried: Carried) -> Self {
-        Self::new(shared, Known { carried, state: None })
+        Self::new(shared, Known { carried, ..Known::default() })
     }
 
     fn state(&self) -> Held<'_> {
