@@ -20,9 +20,9 @@ const INVALID: i8 = -1;
 
 const VALUES: [i8; 256] = {
     let mut values = [INVALID; 256];
-    let mut value = 0;
+    let mut value = 0_i8;
     while value < 64 {
-        values[ALPHABET.0[value as usize] as usize] = value;
+        values[ALPHABET.0[value.cast_unsigned() as usize] as usize] = value;
         value += 1;
     }
     values

@@ -91,7 +91,7 @@ impl Inner {
     async fn loaded_later(&self, waiting: Waiting) -> Result<Held<'_>> {
         let conclusion = match waiting {
             Waiting::Concluding(carried) => self.shared.conclude(&carried).await?,
-            Waiting::Loading(found, answer) => self.shared.choice(found, answer.await?),
+            Waiting::Loading(found, answer) => self.shared.choice(&found, answer.await?),
         };
         let mut known = self.known.lock();
         known.install(&self.shared, conclusion);
@@ -239,7 +239,7 @@ impl Shared {
             Sought::NotNow => return Tried::NotNow,
         };
         match self.store.load(&found.id, &self.access_at(found.at)).now() {
-            Ok(loaded) => Tried::Concluded(loaded.map(|loaded| self.choice(found, loaded))),
+            Ok(loaded) => Tried::Concluded(loaded.map(|loaded| self.choice(&found, loaded))),
             Err(answer) => {
                 let answer = watch::loading(answer, &found.id);
                 Tried::Loading(found, answer)
@@ -268,8 +268,8 @@ impl Shared {
 
     /// What there is to choose from with one verified token.
     #[inline]
-    pub(super) fn choice(&self, found: Found, loaded: Loaded) -> Conclusion {
-        let Found { id, signed_by_active, at } = found;
+    fn choice(&self, found: &Found, loaded: Loaded) -> Conclusion {
+        let Found { id, signed_by_active, at } = *found;
         match self.own(loaded) {
             Loaded::Live(record) => Conclusion {
                 live: Some(Live::new(id, Token::Carried, record, at)),
