@@ -79,10 +79,11 @@ fastsession::contract_tests!(
         .rounds(super::rounds(super::REDB_ROUNDS))
 );
 
-// The store that the broken ones vary passes, so that each is rejected for its fault.
+// The store that the broken ones vary passes, so that each is rejected for its fault. Nobody keeps
+// sessions in it: however long the stores of this crate are raced, it need not be.
 fastsession::contract_tests!(
     sound_model,
-    suite = super::Suite::new(fastsession::testing::broken::sound).rounds(super::rounds(100))
+    suite = super::Suite::new(fastsession::testing::broken::sound).rounds(100)
 );
 
 mod broken {

@@ -15,15 +15,40 @@ pub fn tool() -> Command {
 
 /// An example's program, built beside the tool.
 pub fn example(name: &str) -> PathBuf {
-    let target = Path::new(env!("CARGO_BIN_EXE_fastsession")).parent().unwrap();
-    let path = target.join("examples").join(name);
+    let path = examples().join(name);
     if !path.exists() {
-        let profile = if target.ends_with("release") { "release" } else { "dev" };
-        let build = ["build", "--example", name, "--profile", profile];
-        let built = Command::new(env!("CARGO")).args(build).status();
-        assert!(built.unwrap().success(), "example {name} does not build");
+        build_example(name);
     }
     path
+}
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_fastsession")).parent().unwrap().join("examples")
+}
+
+/// Builds an example as it stands now.
+pub fn build_example(name: &str) {
+    let profile = if examples().parent().unwrap().ends_with("release") { "release" } else { "dev" };
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--locked", "--example", name])
+        .args(["--features", &features().join(","), "--profile", profile])
+        .status();
+    assert!(built.unwrap().success(), "example {name} does not build");
+    assert!(examples().join(name).exists());
+}
+
+/// What this test was built with besides the default features. What it builds itself has the same,
+/// so that nothing is compiled once more for it.
+pub fn features() -> Vec<&'static str> {
+    [
+        ("redis", cfg!(feature = "redis")),
+        ("redis-tls", cfg!(feature = "redis-tls")),
+        ("tower-sessions", cfg!(feature = "tower-sessions")),
+        ("metrics", cfg!(feature = "metrics")),
+    ]
+    .iter()
+    .filter_map(|(name, is_enabled)| is_enabled.then_some(*name))
+    .collect()
 }
 
 /// A running example server, killed when dropped.

@@ -1,7 +1,6 @@
 //! The counter example on a server: one line of it is another.
 
 use std::path::Path;
-use std::process::Command;
 
 use crate::common::{self, Server};
 use crate::console::{self, Walk};
@@ -25,25 +24,13 @@ fn from_a_file_to_a_server_one_line_of_the_counter_changes() {
     assert!(server.contains("fastsession::RedisStore::connect("), "{server}");
 }
 
-/// Builds the example as it stands now.
-pub fn build() {
-    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
-    let features = if cfg!(feature = "redis-tls") { "redis-tls" } else { "redis" };
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--example", "counter_redis"])
-        .args(["--features", features, "--profile", profile])
-        .status();
-    assert!(built.unwrap().success(), "the example does not build");
-    assert!(common::example("counter_redis").exists());
-}
-
 /// What the README shows of the tool on a file, word by word.
 #[test]
 fn the_readme_s_walk_through_is_the_same_on_a_server() {
     if !server::is_installed() || !console::has_curl() {
         return;
     }
-    build();
+    common::build_example("counter_redis");
     let node = Node::start(&["--appendonly", "yes"]);
     let url = node.url();
     let counter = Server::start("counter_redis", Path::new(&url));

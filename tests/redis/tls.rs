@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::common::{Server, tool};
-use crate::counter;
+use crate::common::{self, Server, tool};
 use crate::server::{self, Node};
 
 /// An authority, and a certificate for the loopback that it has signed.
@@ -47,7 +46,7 @@ fn tls_and_the_password_of_a_user_come_from_the_url() {
     if !server::is_installed() {
         return;
     }
-    counter::build();
+    common::build_example("counter_redis");
     let (certificates, others) = (Certificates::make(), Certificates::make());
     let port = server::free_port();
     let file = |name: &str| certificates.path(name).to_str().unwrap().to_owned();

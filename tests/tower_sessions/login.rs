@@ -1,7 +1,7 @@
 //! axum-login on a session file: in this process, and the example with the command-line tool.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use axum::body::Bytes;
@@ -10,19 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
-/// Our example's program, built beside the tool.
-fn example() -> PathBuf {
-    let target = Path::new(env!("CARGO_BIN_EXE_fastsession")).parent().unwrap();
-    let path = target.join("examples/axum_login");
-    if !path.exists() {
-        let profile = if target.ends_with("release") { "release" } else { "dev" };
-        let build = ["build", "--example", "axum_login", "--profile", profile];
-        let features = ["--features", "tower-sessions"];
-        let built = Command::new(env!("CARGO")).args(build).args(features).status();
-        assert!(built.unwrap().success(), "the example does not build");
-    }
-    path
-}
+use super::common;
 
 /// A server in a process of its own, killed when dropped.
 pub(super) struct Server {
@@ -33,7 +21,7 @@ pub(super) struct Server {
 
 impl Server {
     fn start(file: &Path) -> Self {
-        let mut child = Command::new(example())
+        let mut child = Command::new(common::example("axum_login"))
             .arg("127.0.0.1:0")
             .arg(file)
             .stdout(Stdio::piped())

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::common;
 use super::login::{Server, tool};
 
 /// The package, made once for all tests.
@@ -81,9 +82,10 @@ fn manifest(ours: &Path) -> String {
          axum-core = []\nmemory-store = []\n\n{dependencies}\n\
          http = \"1\"\naxum-core = \"0.5\"\n\
          serde = {{ version = \"1\", features = [\"derive\"] }}\n\
-         tower-cookies = \"0.11\"\nfastsession = {{ path = '{}', features = [\"tower-sessions\"] }}\n\n\
+         tower-cookies = \"0.11\"\nfastsession = {{ path = '{}', features = {:?} }}\n\n\
          {profiles}",
-        ours.display()
+        ours.display(),
+        common::features()
     )
 }
 

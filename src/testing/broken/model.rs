@@ -1,8 +1,10 @@
 //! A plain store under one lock, with a place for each fault.
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -35,6 +37,8 @@ pub(super) struct Shared {
     pub(super) fault: Fault,
     pub(super) state: Mutex<State>,
     keys: Mutex<KeyRing>,
+    /// Ends the sweeping when the store is gone.
+    _gone: Sender<Infallible>,
 }
 
 #[derive(Default)]
@@ -48,17 +52,18 @@ pub(super) struct State {
 
 impl Model {
     pub(super) fn new(setup: &Setup, fault: Fault) -> Result<Self> {
+        let (sender, gone) = channel();
         let shared = Arc::new(Shared {
             clock: setup.clock.clone(),
             keep_ended: setup.keep_ended,
             fault,
             state: Mutex::default(),
             keys: Mutex::new(KeyRing::generate(setup.clock.now())?),
+            _gone: sender,
         });
         let (store, interval) = (Arc::downgrade(&shared), setup.sweep_interval);
         std::thread::spawn(move || {
-            loop {
-                std::thread::sleep(interval);
+            while gone.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                 let Some(shared) = store.upgrade() else { return };
                 let sweep = Sweep { at: shared.clock.now(), limit: 1000, purge: false };
                 while shared.sweep(sweep).more {}
