@@ -160,9 +160,8 @@ impl Record {
         if at <= self.last_seen_at() {
             return self.clone();
         }
-        let mut bytes: Arc<[u8]> = Arc::from(&*self.bytes);
-        if Arc::get_mut(&mut bytes).is_some_and(|bytes| form::touch(bytes, self, at)) {
-            return Self { bytes };
+        if let Some(touched) = form::touched(self, at) {
+            return self.altered(|bytes| touched.write_to(bytes));
         }
         let mut header = self.header();
         header.last_seen_at = at;
@@ -172,18 +171,47 @@ impl Record {
     /// The same record committed once more, at `at`, with `changes` to its data and none to its
     /// metadata: nearly every commit is one, and needs no unpacking. `None` if there is more to it.
     pub(crate) fn committed(&self, at: Timestamp, changes: &Changes) -> Option<Self> {
-        if form::is_wide(&self.bytes) {
-            return None;
-        }
+        let fields = form::committed(self, at)?;
         let (header, data) = self.bytes.split_at(self.data_start());
         let data = Data::packed(data);
+        if let Some((place, value)) = changes.in_place(data) {
+            return Some(self.altered(|bytes| {
+                fields.write_to(bytes);
+                bytes[header.len()..][place].copy_from_slice(value);
+            }));
+        }
         let mut out = Vec::with_capacity(header.len() + changes.most_bytes(data));
         out.extend_from_slice(header);
-        if !form::commit(&mut out, self, at) {
-            return None;
-        }
+        fields.write_to(&mut out);
         changes.apply_to(data, &mut out);
         u32::try_from(out.len()).ok().map(|_| Self { bytes: out.into() })
+    }
+
+    /// Becomes what [`Record::committed`] makes of it, if that has the same length and nobody else
+    /// has this record. False, and nothing is changed, if not.
+    pub(crate) fn commit_in_place(&mut self, at: Timestamp, changes: &Changes) -> bool {
+        let Some(fields) = form::committed(self, at) else { return false };
+        let start = self.data_start();
+        let Some((place, value)) = changes.in_place(self.data()) else { return false };
+        let Some(bytes) = Arc::get_mut(&mut self.bytes) else { return false };
+        fields.write_to(bytes);
+        bytes[start..][place].copy_from_slice(value);
+        true
+    }
+
+    /// Whether somebody else has this record too: what is asked for before more is found out.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.bytes) > 1
+    }
+
+    /// A copy of the same length with some bytes written over.
+    fn altered(&self, alter: impl FnOnce(&mut [u8])) -> Self {
+        let mut bytes: Arc<[u8]> = Arc::from(&*self.bytes);
+        // Nobody else has it yet.
+        if let Some(bytes) = Arc::get_mut(&mut bytes) {
+            alter(bytes);
+        }
+        Self { bytes }
     }
 
     /// Whether the session keeps its own timeouts beside `configured` ones: none of these is

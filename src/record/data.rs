@@ -270,6 +270,16 @@ impl Changes {
         }
     }
 
+    /// The value that takes the place of one as long, and where in `before`, if that is all that
+    /// is changed.
+    pub(super) fn in_place(&self, before: Data<'_>) -> Option<(Range<usize>, &[u8])> {
+        let [change] = self.entries() else { return None };
+        let (value, place) = (change.value()?, before.place(change.key()));
+        let (_, old, _) = split_entry(&before.0[place.clone()])?;
+        let is_as_long = old.len() == value.len() && !self.clear;
+        is_as_long.then(|| (place.end - value.len()..place.end, value))
+    }
+
     /// The packed data after these changes to `before`.
     pub fn apply(&self, before: Data<'_>) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.most_bytes(before));

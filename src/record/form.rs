@@ -116,31 +116,58 @@ pub(super) fn authenticated_at(bytes: &[u8]) -> Timestamp {
     if is_wide(bytes) { instant(bytes, WIDE_BYTES) } else { since_created(bytes, COMPACT_BYTES) }
 }
 
-/// Writes another instant of the last activity into `bytes`, a copy of `record`. False, and
-/// nothing is written, if it takes another form.
-pub(super) fn touch(bytes: &mut [u8], record: &Record, at: Timestamp) -> bool {
-    if is_wide(bytes) || record.mark() != Mark::None {
-        return false;
-    }
-    let Some(seen) = bits::<5>(at.as_millis().checked_sub(record.created_at().as_millis())) else {
-        return false;
-    };
-    let Some(less) = bucket_less(record.bucket(), record.expires_after(at)) else { return false };
-    bytes[8..13].copy_from_slice(&seen);
-    bytes[21..23].copy_from_slice(&less);
-    true
+/// What another instant of the last activity changes.
+#[derive(Clone, Copy)]
+pub(super) struct Touched {
+    seen: [u8; 5],
+    less: [u8; 2],
 }
 
-/// The same of a commit at `at`, which counts as one more. False, too, if the record was to be
-/// filed anew.
-pub(super) fn commit(bytes: &mut [u8], record: &Record, at: Timestamp) -> bool {
-    let Some(version) = bits::<3>(i64::try_from(record.version() + 1).ok()) else { return false };
-    let is_touched = at <= record.last_seen_at() || touch(bytes, record, at);
-    if !is_touched || i16::from_le_bytes([bytes[21], bytes[22]]) > 0 {
-        return false;
+/// What a commit changes of the fixed fields.
+#[derive(Clone, Copy)]
+pub(super) struct Committed {
+    touched: Option<Touched>,
+    version: [u8; 3],
+}
+
+/// `record` last seen at `at`; `None` if that takes another form.
+pub(super) fn touched(record: &Record, at: Timestamp) -> Option<Touched> {
+    if is_wide(&record.bytes) || record.mark() != Mark::None {
+        return None;
     }
-    bytes[23..26].copy_from_slice(&version);
-    true
+    let seen = bits::<5>(at.as_millis().checked_sub(record.created_at().as_millis()))?;
+    let less = bucket_less(record.bucket(), record.expires_after(at))?;
+    Some(Touched { seen, less })
+}
+
+/// `record` committed once more, at `at`; `None`, too, if it was to be filed anew.
+pub(super) fn committed(record: &Record, at: Timestamp) -> Option<Committed> {
+    let bytes = &record.bytes;
+    if is_wide(bytes) {
+        return None;
+    }
+    let version = bits::<3>(i64::try_from(record.version() + 1).ok())?;
+    let touched = if at <= record.last_seen_at() { None } else { Some(touched(record, at)?) };
+    let less = touched.map_or([bytes[21], bytes[22]], |touched| touched.less);
+    (i16::from_le_bytes(less) <= 0).then_some(Committed { touched, version })
+}
+
+impl Touched {
+    /// Writes it into the record's bytes, or a copy of them.
+    pub(super) fn write_to(self, bytes: &mut [u8]) {
+        bytes[8..13].copy_from_slice(&self.seen);
+        bytes[21..23].copy_from_slice(&self.less);
+    }
+}
+
+impl Committed {
+    /// Writes it into the record's bytes, or a copy of them.
+    pub(super) fn write_to(self, bytes: &mut [u8]) {
+        if let Some(touched) = self.touched {
+            touched.write_to(bytes);
+        }
+        bytes[23..26].copy_from_slice(&self.version);
+    }
 }
 
 fn bucket_less(bucket: u32, until: Timestamp) -> Option<[u8; 2]> {

@@ -312,3 +312,39 @@ fn a_touch_gives_the_record_that_writing_it_anew_gives() {
         }
     }
 }
+
+#[test]
+fn a_commit_in_place_gives_the_record_that_a_commit_beside_it_gives() {
+    let later = AT.saturating_add(Duration::from_secs(3600));
+    let mut in_place = 0;
+    for record in samples().into_iter().filter(|record| record.mark() == Mark::None) {
+        for (key, value) in [
+            ("a", vec![2]),
+            ("longer key", vec![8; 300]),
+            ("a", vec![8; 300]),
+            ("a", vec![]),
+            ("b", vec![2]),
+        ] {
+            for at in [AT, later] {
+                let mut changes = Changes::new();
+                changes.set(key, value.clone()).unwrap();
+                let mut header = record.header();
+                (header.version, header.last_seen_at) = (header.version + 1, at);
+                let expected = Record::changed(&header, record.data(), &changes).unwrap();
+                assert_eq!(record.committed(at, &changes).as_ref(), Some(&expected));
+
+                let mut alone = Record { bytes: Arc::from(record.as_bytes()) };
+                let held = alone.clone();
+                assert!(!alone.commit_in_place(at, &changes), "somebody else has it");
+                assert_eq!(alone, record);
+                drop(held);
+                let is_as_long =
+                    record.data().get(key).is_some_and(|before| before.len() == value.len());
+                assert_eq!(alone.commit_in_place(at, &changes), is_as_long);
+                assert_eq!(alone, if is_as_long { expected } else { record.clone() });
+                in_place += u32::from(is_as_long);
+            }
+        }
+    }
+    assert_eq!(in_place, 2 * 2 * 2, "two values of two records, with and without activity");
+}

@@ -146,6 +146,29 @@ pub(super) fn change(
     }
 }
 
+/// Carries out a merge in the record itself, where that takes no other memory: a value as long as
+/// the one before, in a record that nobody else has. False, and nothing is changed, if there is
+/// more to it, which [`change`] then says.
+pub(super) fn change_in_place(commit: &Commit, current: &mut Record, endings: &Endings) -> bool {
+    let draft = match &commit.op {
+        Op::Merge(draft) => draft,
+        Op::MergeUnseen { realm, draft } if realm.as_deref() == current.realm() => draft,
+        _ => return false,
+    };
+    let Access { at, timeouts, .. } = &commit.access;
+    let is_due = !current.is_shared()
+        && current.size_bytes() <= commit.max_data_bytes
+        && is_plain(commit, current, draft)
+        && current.absence(*at, timeouts.as_ref(), endings).is_none();
+    if !is_due {
+        return false;
+    }
+    let repacked = cfg!(debug_assertions).then(|| repacked(commit, current, draft).ok()).flatten();
+    let is_done = current.commit_in_place(seen_by(commit, current), &draft.changes);
+    debug_assert!(!is_done || repacked.as_ref() == Some(current));
+    is_done
+}
+
 /// What is left of `record` if it is live at `at` and ended now; `None` if it is over already.
 pub fn end_record(
     record: &Record,
@@ -186,16 +209,21 @@ fn create(
 }
 
 fn merged(commit: &Commit, current: &Record, draft: &Draft) -> Result<Change> {
-    let is_plain = draft.label.is_none()
-        && draft.remember.is_none()
-        && commit.access.timeouts.is_none_or(|timeouts| current.is_within(&timeouts));
-    let seen = seen_by(commit, current);
-    if is_plain && let Some(after) = current.committed(seen, &draft.changes) {
+    if is_plain(commit, current, draft)
+        && let Some(after) = current.committed(seen_by(commit, current), &draft.changes)
+    {
         debug_assert_eq!(Some(&after), repacked(commit, current, draft).ok().as_ref());
         return bounded(commit, after, current.data(), &draft.changes).map(Change::Data);
     }
     let after = repacked(commit, current, draft)?;
     bounded(commit, after, current.data(), &draft.changes).map(Change::To)
+}
+
+/// Whether a merge changes nothing but data, and what every commit changes.
+fn is_plain(commit: &Commit, current: &Record, draft: &Draft) -> bool {
+    draft.label.is_none()
+        && draft.remember.is_none()
+        && commit.access.timeouts.is_none_or(|timeouts| current.is_within(&timeouts))
 }
 
 /// When the session was last seen, once `commit` is merged: a commit without a layer is no request,

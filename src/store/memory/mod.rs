@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
-use super::apply::{Change, change};
+use super::apply::{Change, change, change_in_place};
 use super::events::Hub;
 use super::{
     Access, Answer, Applied, Commit, End, EndReport, Events, Freshness, Import, Imported,
@@ -218,6 +218,11 @@ impl Inner {
         let mut shard = self.shards[Self::shard_of(&commit.id)].write();
         let Some(row) = shard.rows.get_mut(&commit.id) else { return Ok(None) };
         let endings = self.endings_of(row.user());
+        if change_in_place(commit, row, &endings) {
+            let after = row.clone();
+            drop(shard);
+            return Ok(Some(self.done(commit, Outcome::Committed(after))));
+        }
         let (after, is_filed) = match change(commit, row, &endings, self.keep_ended)? {
             Change::Data(after) => (after, true),
             Change::To(after) => (after, false),

@@ -157,3 +157,31 @@ fn rule_15_steps_go_round_all_shards_and_end_with_what_is_due() {
         assert_eq!(records(&store), left);
     }
 }
+
+/// A value of the same length is written into the row itself, which those who were given it before
+/// must not see.
+#[test]
+fn a_record_that_was_handed_out_stays_as_it_was() {
+    let store = store(&Clock::manual(START), usize::MAX);
+    let id = create(&store, 0);
+    let set = |n: u8| {
+        let mut changes = Changes::new();
+        changes.set("n", vec![n]).unwrap();
+        let draft = Draft { changes, ..Draft::default() };
+        let committed = try_commit(&store, id, Op::MergeUnseen { realm: None, draft }).unwrap();
+        let Outcome::Committed(record) = committed else { panic!("{committed:?}") };
+        record
+    };
+    let value = |record: &Record| record.data().get("n").map(<[u8]>::to_vec);
+    drop(set(1));
+    let second = set(2);
+    let (loaded, _) = store.inner.row(&id).unwrap();
+    let third = set(3);
+    assert_eq!([&second, &loaded, &third].map(value), [2, 2, 3].map(|n| Some(vec![n])));
+    assert_eq!([&loaded, &third].map(Record::version), [3, 4]);
+    let place = |record: &Record| record.as_bytes().as_ptr();
+    let written = place(&third);
+    drop((second, loaded, third));
+    let fourth = set(4);
+    assert_eq!((value(&fourth), place(&fourth)), (Some(vec![4]), written), "nobody had it");
+}
