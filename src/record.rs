@@ -1,4 +1,5 @@
-//! What is stored of a session: one packed, immutable byte string with typed accessors.
+//! What is stored of a session: one packed byte string with typed accessors, which never changes
+//! while anybody shares it.
 //!
 //! A store hands the same bytes to the disk, to another machine and to the reader of a value, so
 //! a record is not a tree of allocations that has to be built on every load: it is validated once
@@ -29,6 +30,7 @@
 //! Lengths are of one byte below 128, else of as many as 7 bits each take, and no more.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -187,19 +189,24 @@ impl Record {
         u32::try_from(out.len()).ok().map(|_| Self { bytes: out.into() })
     }
 
-    /// Becomes what [`Record::committed`] makes of it, if that has the same length and nobody else
-    /// has this record. False, and nothing is changed, if not.
-    pub(crate) fn commit_in_place(&mut self, at: Timestamp, changes: &Changes) -> bool {
+    /// Becomes the same record committed once more, at `at`, with `value` written over its data at
+    /// `place`, where [`Changes::in_place`] found one as long. False, and nothing is changed, if
+    /// somebody else has this record, or if it takes another form.
+    pub(crate) fn write_in_place(
+        &mut self,
+        at: Timestamp,
+        place: Range<usize>,
+        value: &[u8],
+    ) -> bool {
         let Some(fields) = form::committed(self, at) else { return false };
         let start = self.data_start();
-        let Some((place, value)) = changes.in_place(self.data()) else { return false };
         let Some(bytes) = Arc::get_mut(&mut self.bytes) else { return false };
         fields.write_to(bytes);
         bytes[start..][place].copy_from_slice(value);
         true
     }
 
-    /// Whether somebody else has this record too: what is asked for before more is found out.
+    /// A first look: [`Record::write_in_place`] makes certain.
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.bytes) > 1
     }
@@ -207,10 +214,7 @@ impl Record {
     /// A copy of the same length with some bytes written over.
     fn altered(&self, alter: impl FnOnce(&mut [u8])) -> Self {
         let mut bytes: Arc<[u8]> = Arc::from(&*self.bytes);
-        // Nobody else has it yet.
-        if let Some(bytes) = Arc::get_mut(&mut bytes) {
-            alter(bytes);
-        }
+        alter(Arc::make_mut(&mut bytes));
         Self { bytes }
     }
 

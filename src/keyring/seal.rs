@@ -81,7 +81,6 @@ pub(crate) fn sign(key: &Key, scope: &Scope, text: &[u8]) -> Vec<u8> {
 }
 
 /// What `value` says, if one of the ring's keys signed it for `scope` and still verifies at `at`.
-#[inline]
 pub(crate) fn unseal(
     ring: &KeyRing,
     scope: &Scope,

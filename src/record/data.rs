@@ -272,7 +272,7 @@ impl Changes {
 
     /// The value that takes the place of one as long, and where in `before`, if that is all that
     /// is changed.
-    pub(super) fn in_place(&self, before: Data<'_>) -> Option<(Range<usize>, &[u8])> {
+    pub(crate) fn in_place(&self, before: Data<'_>) -> Option<(Range<usize>, &[u8])> {
         let [change] = self.entries() else { return None };
         let (value, place) = (change.value()?, before.place(change.key()));
         let (_, old, _) = split_entry(&before.0[place.clone()])?;

@@ -2,7 +2,8 @@
 //!
 //! An engine lends its rows through [`Rows`], inside its own transaction or lock, and writes down
 //! what [`apply`] decided. A session's rules so stand in one pure function that is tested by
-//! itself, and a new engine has only storage to get right.
+//! itself, and a new engine has only storage to get right. One shortcut of what it decides, for a
+//! store in memory, is held to it ([`change_in_place`]).
 
 use super::{Access, Commit, Draft, Login, Op, Outcome, SessionCap};
 use crate::error::{Error, Kind, Result};
@@ -146,26 +147,33 @@ pub(super) fn change(
     }
 }
 
-/// Carries out a merge in the record itself, where that takes no other memory: a value as long as
+/// Carries out a merge in the record itself, where that takes no other memory: one value as long as
 /// the one before, in a record that nobody else has. False, and nothing is changed, if there is
-/// more to it, which [`change`] then says.
+/// more to it, which [`change`] then says. A shortcut: what it decides is held to [`change`] wherever
+/// debug assertions are on.
 pub(super) fn change_in_place(commit: &Commit, current: &mut Record, endings: &Endings) -> bool {
     let draft = match &commit.op {
         Op::Merge(draft) => draft,
         Op::MergeUnseen { realm, draft } if realm.as_deref() == current.realm() => draft,
         _ => return false,
     };
-    let Access { at, timeouts, .. } = &commit.access;
-    let is_due = !current.is_shared()
-        && current.size_bytes() <= commit.max_data_bytes
-        && is_plain(commit, current, draft)
-        && current.absence(*at, timeouts.as_ref(), endings).is_none();
-    if !is_due {
+    // First what is nearly always in the way, if anything is, and costs least.
+    if current.is_shared() {
         return false;
     }
-    let repacked = cfg!(debug_assertions).then(|| repacked(commit, current, draft).ok()).flatten();
-    let is_done = current.commit_in_place(seen_by(commit, current), &draft.changes);
-    debug_assert!(!is_done || repacked.as_ref() == Some(current));
+    let Some((place, value)) = draft.changes.in_place(current.data()) else { return false };
+    let Access { at, timeouts, .. } = &commit.access;
+    let is_refused = current.size_bytes() > commit.max_data_bytes
+        || current.absence(*at, timeouts.as_ref(), endings).is_some();
+    if is_refused || !is_plain(commit, current, draft) {
+        return false;
+    }
+    // Only what an ending keeps depends on how long it is kept.
+    let by_copy = cfg!(debug_assertions).then(|| change(commit, current, endings, Duration::ZERO));
+    let is_done = current.write_in_place(seen_by(commit, current), place, value);
+    debug_assert!(
+        !is_done || matches!(&by_copy, Some(Ok(Change::Data(after))) if after == &*current)
+    );
     is_done
 }
 

@@ -34,7 +34,7 @@ pub fn build_example(name: &str) {
         .args(["--features", &features().join(","), "--profile", profile])
         .status();
     assert!(built.unwrap().success(), "example {name} does not build");
-    assert!(examples().join(name).exists());
+    assert!(examples().join(name).exists(), "{name} is built, but not where this test is");
 }
 
 /// What this test was built with besides the default features. What it builds itself has the same,

@@ -89,11 +89,17 @@ fn merging(at: Timestamp, timeouts: Option<Timeouts>) -> Commit {
 #[test]
 fn a_merge_into_the_packed_record_is_the_one_by_way_of_its_header() {
     let hours = |hours: i64| Timestamp::from_millis(NOW.as_millis() + hours * 3_600_000);
-    let mut drafts = [(); 4].map(|()| Draft::default());
+    let mut drafts = [(); 7].map(|()| Draft::default());
     drafts[1].changes.set("b", vec![1]).unwrap();
     drafts[2].changes.remove("a");
     drafts[3].changes.clear();
-    let (mut packed, mut by_header) = (0, 0);
+    drafts[4].changes.set("a", vec![0xa1, b'y']).unwrap();
+    drafts[5].changes.clear();
+    drafts[5].changes.set("a", vec![0xa1, b'y']).unwrap();
+    for key in ["a", "b"] {
+        drafts[6].changes.set(key, vec![0xa1, b'y']).unwrap();
+    }
+    let (mut packed, mut by_header, mut in_place) = (0, 0, 0);
     for seen in [-1, 0, 2] {
         for version in [1, (1 << 24) - 2, (1 << 24) - 1, u64::MAX] {
             for (idle, late) in [(1, 0), (24, 0), (24, 100), (1 << 24, 0)] {
@@ -104,7 +110,9 @@ fn a_merge_into_the_packed_record_is_the_one_by_way_of_its_header() {
                 header.refile();
                 header.bucket += late;
                 let mut before = Changes::new();
-                before.set("a", vec![0xa1, b'x']).unwrap();
+                for key in ["a", "c"] {
+                    before.set(key, vec![0xa1, b'x']).unwrap();
+                }
                 let current = Record::changed(&header, Data::EMPTY, &before).unwrap();
                 for at in [hours(-2), NOW, hours(1), hours(30), hours(1000), Timestamp::MAX] {
                     for draft in &drafts {
@@ -119,6 +127,17 @@ fn a_merge_into_the_packed_record_is_the_one_by_way_of_its_header() {
                                 }
                                 None => by_header += 1,
                             }
+                            let mut alone = Record::from_bytes(current.as_bytes()).unwrap();
+                            let absence = alone.absence(at, timeouts.as_ref(), &Endings::default());
+                            let commit = Commit { op: Op::Merge(draft.clone()), ..commit };
+                            if change_in_place(&commit, &mut alone, &Endings::default()) {
+                                assert_eq!(absence, None);
+                                assert_eq!(alone.as_bytes(), wanted.as_bytes());
+                                assert_eq!(alone.index_key(), current.index_key());
+                                in_place += 1;
+                            } else {
+                                assert_eq!(alone, current);
+                            }
                         }
                     }
                 }
@@ -126,6 +145,7 @@ fn a_merge_into_the_packed_record_is_the_one_by_way_of_its_header() {
         }
     }
     assert!(packed > 100 && by_header > 100, "{packed} and {by_header}");
+    assert!(in_place > 20, "{in_place}");
 }
 
 #[test]

@@ -10,6 +10,10 @@
 //! the row that is compared with them. A renewal keeps the shard bytes, so the old and the new row
 //! lie under one lock and change in one step.
 //!
+//! A row is shared with whoever was given it, and never changes under them: a commit puts another
+//! in its place. Only a merge of one value that is as long as the one before, into a row that nobody
+//! else has, is written into the row itself, which saves an allocation.
+//!
 //! The index ordered by deadline is a list of IDs for each bucket. Its entries are hints: the
 //! sweeper looks at the row and files it anew if it was met too early, so that only a new deadline
 //! that is *earlier* costs an entry. The entry of a row that leaves before its time, or is filed anew,
@@ -218,6 +222,7 @@ impl Inner {
         let mut shard = self.shards[Self::shard_of(&commit.id)].write();
         let Some(row) = shard.rows.get_mut(&commit.id) else { return Ok(None) };
         let endings = self.endings_of(row.user());
+        // As long as before, and filed where it was: there is no room to find and nothing to count.
         if change_in_place(commit, row, &endings) {
             let after = row.clone();
             drop(shard);

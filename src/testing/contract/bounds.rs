@@ -60,7 +60,9 @@ pub(super) async fn rule_19_data_over_a_lowered_bound_may_shrink(suite: Suite) -
     let mut both = blob(5000)?;
     both.changes.set("n", super::trial::number(1))?;
     trial.committed(id, create(both)).await?;
-    too_large(bounded(&trial, id, MAX, Op::Merge(draft(&[("more", 1)])?)).await)?;
+    for too_much in [draft(&[("more", 1)])?, blob(5000)?] {
+        too_large(bounded(&trial, id, MAX, Op::Merge(too_much)).await)?;
+    }
     let shrunk = bounded(&trial, id, MAX, Op::Merge(blob(4000)?)).await?;
     ensure!(super::trial::is_committed(&shrunk), "shrinking was refused: {shrunk:?}");
     let label = Draft { label: Some(Some("still here".into())), ..Draft::default() };
