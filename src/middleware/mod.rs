@@ -34,7 +34,7 @@
 //! outlive every borrow of the request's headers; what only a session that is asked for has to
 //! remember is allocated when it is.
 //!
-//! **Reading: 6,500, and three compressions of SHA-256**, some 35 ns each where the processor has
+//! **Reading: 6,400, and three compressions of SHA-256**, some 35 ns each where the processor has
 //! instructions for them. Two are the cookie's MAC: all that it covers before the token is hashed
 //! once for each key (`keyring`), which leaves one block, and HMAC's outer hash. One is the session
 //! ID. Neither can be saved: without the MAC a bad cookie would reach the store, and the ID is what
@@ -60,7 +60,7 @@
 //! by itself. It is asked for without a future if nobody else has a handle of the request; else it
 //! takes its turn, which costs one boxed future.
 //!
-//! **A new session: 10,500 and three compressions.** There is no cookie to verify, but one to make:
+//! **A new session: 10,400 and three compressions.** There is no cookie to verify, but one to make:
 //! a token out of those the thread has drawn ahead (`random`), the MAC and the ID, a row and its
 //! entry in the index, the text of `Set-Cookie`. Drawing ahead costs a look at the process's number,
 //! 100 ns for a system call that does nothing else: it is what makes a fork harmless, and nothing
