@@ -52,13 +52,13 @@
 //! counts of the cookie's header, the key ring, the row, the handle and the layer, at 5 to 7 ns
 //! each: as much as all of SHA-256. A row that is not in the processor's cache costs as much again.
 //!
-//! **Writing: 750 more, if nothing was read.** The value is encoded. One as long as the value before is
-//! written into the row itself while its shard is locked, and with it the instant and the count of
-//! commits. If the length is another, or somebody has the row, as a request that read it does, a
-//! changed copy takes its place, at some 450 more. The clock is read once more: the time of the first change tells whether an end came before it. A
-//! request that only inserts loads nothing: the commit finds its session, and compares the realm,
-//! by itself. It is asked for without a future if nobody else has a handle of the request; else it
-//! takes its turn, which costs one boxed future.
+//! **Writing: 750 more, if nothing was read.** The value is encoded. One as long as the value before
+//! is written into the row itself while its shard is locked, and with it the instant and the count
+//! of commits. If the length is another, or somebody has the row, as a request that read it does, a
+//! changed copy takes its place, at some 450 more. The clock is read once more: the time of the
+//! first change tells whether an end came before it. A request that only inserts loads nothing: the
+//! commit finds its session, and compares the realm, by itself. It is asked for without a future if
+//! nobody else has a handle of the request; else it takes its turn, which costs one boxed future.
 //!
 //! **A new session: 10,400 and three compressions.** There is no cookie to verify, but one to make:
 //! a token out of those the thread has drawn ahead (`random`), the MAC and the ID, a row and its
